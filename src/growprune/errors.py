@@ -1,0 +1,21 @@
+"""Errors a user can act on: each says what is wrong, the value seen, and what to do."""
+
+
+class GrowPruneError(Exception):
+    """Base of every error raised on purpose; the command line prints it as one line."""
+
+
+class DataError(GrowPruneError):
+    """A file or corpus that cannot be used as it is."""
+
+
+class RecipeError(GrowPruneError):
+    """A recipe or plan with an unknown key or a value out of range."""
+
+
+class CheckpointError(GrowPruneError):
+    """A run folder, checkpoint or model file that is missing, damaged or does not fit."""
+
+
+class TrainingError(GrowPruneError):
+    """Training cannot go on, for example because the loss is not finite."""

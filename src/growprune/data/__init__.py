@@ -1,0 +1,41 @@
+"""Audio, features, alphabets and corpora of speech; runs without torch."""
+
+from growprune.data.alphabet import BLANK, ENGLISH, Alphabet, normalise_text
+from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_an4
+from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
+from growprune.data.augment import SpecAugment, random_volume, spec_augment, speed_perturb
+from growprune.data.checks import check_utterances, frames_needed
+from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
+from growprune.data.features import FeatureSettings, FeatureStream, extract
+from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
+
+__all__ = [
+    "AN4_DEV_SPEAKERS",
+    "BLANK",
+    "CORPORA",
+    "ENGLISH",
+    "SAMPLE_RATE",
+    "Alphabet",
+    "Corpus",
+    "FeatureSettings",
+    "FeatureStream",
+    "KnownCorpus",
+    "SpecAugment",
+    "Utterance",
+    "audio_seconds",
+    "check_utterances",
+    "download_an4",
+    "extract",
+    "frames_needed",
+    "load_audio",
+    "normalise_text",
+    "open_corpus",
+    "prepare",
+    "random_volume",
+    "read_an4",
+    "read_manifest",
+    "spec_augment",
+    "speed_perturb",
+    "verify_an4",
+    "write_manifest",
+]

@@ -1,0 +1,454 @@
+"""`GrowPrune`: walks a model and its optimizer through a plan."""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from growprune.errors import CheckpointError, RecipeError, TrainingError
+from growprune.sparsity import distributed
+from growprune.sparsity.changes import grown, pruned, regrown
+from growprune.sparsity.masks import MaskedMatrix, mask_gradients, project
+from growprune.sparsity.parameters import choose_parameters
+from growprune.sparsity.plan import Plan
+from growprune.sparsity.pools import Pool, make_pools, seed_counts, unmatched_override
+from growprune.sparsity.scores import GradientAverage, magnitude_score, random_score
+from growprune.sparsity.selection import select, share
+from growprune.sparsity.snapshot import Snapshot, restore_snapshot, snapshot_fits, take_snapshot
+
+PHASES = ("grow", "rewire", "prune", "shift")
+
+
+class GrowPrune:
+    """Grows and prunes the connections of any model while it trains.
+
+    Call `step()` where `optimizer.step()` stood and `end_epoch()` at the end of each epoch:
+
+        for epoch in range(grow_prune.plan.epochs):
+            for batch, labels in batches:
+                optimizer.zero_grad()
+                loss(model(batch), labels).backward()
+                grow_prune.step()
+            grow_prune.end_epoch(error_rate)
+
+    When things happen: the seed is drawn and the weights are masked at construction, in which the
+    first phase begins. Growth and rewiring happen inside `step()`, after the optimizer's own
+    step, every `interval` steps of their phase. All else happens inside `end_epoch()`: it ends
+    the epoch, and where that ends a phase, the next begins at once: the first pruning right when
+    growth ends, the next one right after `retrain_epochs` epochs and a metric that holds the
+    target, the activation shift right when the last round ends. After the plan's last phase comes
+    "retrain", in which connections stay as they are for as long as training goes on.
+
+    With gradients accumulated over several backward passes, call `step()` once, as the optimizer.
+    Under `torch.distributed` build it after the process group, with the plain model rather than
+    its DDP wrapper; scores are averaged over the processes and rank 0's masks and metrics count.
+
+    Args:
+        model: the network, already on its device.
+        optimizer: holds the model's parameters. Its learning rates are never touched.
+        plan: what to do and when.
+        include: shell-style patterns on parameter names; see `choose_parameters`.
+        exclude: patterns of names to leave dense.
+        seed: of the random seed connectivity and the random score.
+        max_grad_norm: clip the gradient norm of all the optimizer's parameters to this, counting
+            active connections only; `math.inf` only measures it. None: neither.
+
+    Attributes:
+        model, optimizer, plan: as given.
+        phase: "grow", "rewire", "prune", "shift" or "retrain".
+        round: pruning rounds begun.
+        epoch: epochs ended.
+        steps: optimizer steps taken.
+        grad_norm: the norm found by the last step, before clipping; None without `max_grad_norm`.
+        history: what happened, as `{"event", "step", "epoch", "active", "density"}`; an event is
+            "seed", "grow", "rewire", "prune", "miss", "rollback", "shift" or "retrain".
+
+    Raises:
+        ValueError: nothing to prune, a matched parameter is not the optimizer's, a shift without
+            a module that has a `negative_slope`.
+        RecipeError: an override of the plan matches no parameter.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        plan: Plan,
+        *,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        seed: int = 0,
+        max_grad_norm: float | None = None,
+    ) -> None:
+        parameters = choose_parameters(model, include, exclude)
+        self.model = model
+        self.optimizer = optimizer
+        self.plan = plan
+        self.phase = "retrain"
+        self.round = 0
+        self.epoch = 0
+        self.steps = 0
+        self.grad_norm: Tensor | None = None
+        self.history: list[dict[str, int | float | str]] = []
+        self._max_grad_norm = max_grad_norm
+        self._matrices = [
+            MaskedMatrix(name, parameter, plan.granularity)
+            for name, parameter in parameters.items()
+        ]
+        self._pools = make_pools(self._matrices, plan)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._averages: dict[str, GradientAverage] = {}
+        self._phase_epochs = 0
+        self._phase_steps = 0
+        self._reference: float | None = None
+        self._snapshot: Snapshot | None = None
+        self._check_fit()
+        self._seed()
+        self._enter(self._phase_after(None))
+
+    # What it is now
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """Bool masks by parameter name, in the parameters' shapes; copies."""
+        return {matrix.name: matrix.mask for matrix in self._matrices}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the plan's last phase is over."""
+        return self.phase == "retrain"
+
+    def active(self) -> int:
+        """How many connections are active."""
+        return sum(matrix.connections for matrix in self._matrices)
+
+    def density(self) -> float:
+        """Share of all the masked parameters' connections that is active."""
+        return self.active() / sum(matrix.size for matrix in self._matrices)
+
+    def densities(self) -> dict[str, float]:
+        """Share of active connections of each parameter."""
+        return {matrix.name: matrix.connections / matrix.size for matrix in self._matrices}
+
+    # What the training loop calls
+
+    def step(self) -> None:
+        """Step the optimizer with masked gradients, keep dormant connections zero, grow when due.
+
+        Raises:
+            TrainingError: growth is due and a gradient is not finite.
+        """
+        for average in self._averages.values():
+            average.add()
+        mask_gradients(self._matrices)
+        self._clip()
+        self.optimizer.step()
+        project(self._matrices, self.optimizer)
+        self.steps += 1
+        self._phase_steps += 1
+        if self._learning_is_due():
+            self._grow() if self.phase == "grow" else self._rewire()
+            self._finish_change(self.phase)
+
+    def end_epoch(self, metric: float | None = None) -> None:
+        """End an epoch and, where it is the last one of its phase, begin the next phase.
+
+        Args:
+            metric: of the model as it is now, on data held out. Needed at the end of growth when
+                the plan has a `tolerance`, and at the end of each pruning round when it has that
+                or a `target`.
+
+        Raises:
+            ValueError: a metric is needed and missing.
+        """
+        metric = distributed.first_rank_metric(metric, self._matrices[0].parameter.device)
+        is_last = self._phase_epochs + 1 >= self._phase_length()
+        if is_last and metric is None:
+            self._check_metric_not_needed()
+        self.epoch += 1
+        self._phase_epochs += 1
+        if is_last and self.phase == "prune":
+            self._end_round(metric)
+        elif is_last:
+            self._reference = metric
+            self._enter(self._phase_after(self.phase))
+
+    # Resuming
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on exactly, beside the model's and the optimizer's own states.
+
+        Made of tensors, numbers, strings, lists and dictionaries only, all of them copies.
+        """
+        return {
+            "phase": self.phase,
+            "round": self.round,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "phase_epochs": self._phase_epochs,
+            "phase_steps": self._phase_steps,
+            "reference": self._reference,
+            "masks": self.masks,
+            "averages": {kind: average.state() for kind, average in self._averages.items()},
+            "generator": self._generator.get_state(),
+            "negative_slopes": {name: m.negative_slope for name, m in self._sloped().items()},
+            "snapshot": copy.deepcopy(self._snapshot),
+            "history": copy.deepcopy(self.history),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`, after the model and the optimizer loaded theirs.
+
+        Raises:
+            CheckpointError: the state is incomplete or belongs to another model or plan.
+        """
+        self._check_state(state)
+        for name in ("phase", "round", "epoch", "steps"):
+            setattr(self, name, state[name])
+        self._phase_epochs = state["phase_epochs"]
+        self._phase_steps = state["phase_steps"]
+        self._reference = state["reference"]
+        self._snapshot = copy.deepcopy(state["snapshot"])
+        self.history = copy.deepcopy(state["history"])
+        self._generator.set_state(state["generator"].cpu())
+        self._prepare_averages()
+        for kind, average in self._averages.items():
+            average.restore(state["averages"][kind])
+        for name, module in self._sloped().items():
+            module.negative_slope = state["negative_slopes"][name]
+        for matrix in self._matrices:
+            matrix.activate_mask(state["masks"][matrix.name])
+        project(self._matrices, self.optimizer)
+
+    # Phases
+
+    def _enter(self, phase: str) -> None:
+        self.phase = phase
+        self._phase_epochs = 0
+        self._phase_steps = 0
+        self._prepare_averages()
+        if phase == "prune":
+            self._begin_round()
+        if phase in ("shift", "retrain"):
+            self._snapshot = None
+            self._record(phase)
+        if phase == "shift" and self.plan.shift is not None:
+            for module in self._sloped().values():
+                module.negative_slope = self.plan.shift.negative_slope
+
+    def _phase_after(self, phase: str | None) -> str:
+        """The plan's next phase; its first one after None."""
+        planned = [name for name in PHASES if getattr(self.plan, name) is not None]
+        following = planned if phase is None else planned[planned.index(phase) + 1 :]
+        return following[0] if following else "retrain"
+
+    def _phase_length(self) -> float:
+        """Epochs of the phase, or of one round of pruning."""
+        if self.phase == "retrain":
+            return math.inf
+        section = getattr(self.plan, self.phase)
+        return section.retrain_epochs if self.phase == "prune" else section.epochs
+
+    def _learning_is_due(self) -> bool:
+        section = self.plan.learning
+        if section is None or self.phase not in ("grow", "rewire"):
+            return False
+        return self._phase_steps % section.interval == 0
+
+    def _begin_round(self) -> None:
+        """Remember the model if it may be needed again, then prune it."""
+        prune = self.plan.prune
+        assert prune is not None
+        if prune.is_judged and prune.on_miss == "rollback":
+            self._snapshot = take_snapshot(self.model, self.optimizer, self._matrices)
+        self._prune(prune.score, lambda pool: pool.cut(prune.rounds - self.round))
+        self.round += 1
+        self._phase_epochs = 0
+        self._finish_change("prune")
+
+    def _end_round(self, metric: float | None) -> None:
+        prune = self.plan.prune
+        assert prune is not None
+        held = metric is None or prune.holds(metric, self._reference)
+        if not held:
+            self._record("miss")
+        if not held and self._snapshot is not None:
+            restore_snapshot(self._snapshot, self.model, self.optimizer, self._matrices)
+            self._record("rollback")
+            self._enter(self._phase_after("prune"))
+        elif self.round < prune.rounds:
+            self._begin_round()
+        else:
+            self._enter(self._phase_after("prune"))
+
+    # Score, select, apply
+
+    def _seed(self) -> None:
+        """Draw the first connectivity."""
+        counts = seed_counts(self._matrices, self.plan)
+        scores = self._scores("random")
+        for matrix in self._matrices:
+            chance = scores[matrix.name].flatten()
+            active = select(chance, torch.ones_like(chance, dtype=torch.bool), counts[matrix.name])
+            matrix.activate(distributed.first_rank_mask(active).reshape(matrix.active.shape))
+        self._finish_change("seed")
+
+    def _grow(self) -> None:
+        grow = self.plan.grow
+        assert grow is not None
+        scores = self._scores(grow.score)
+        for pool in self._pools:
+            count = pool.growth(grow.fraction, grow.max_density)
+            pool.activate(grown(pool.active, pool.join(scores), count))
+
+    def _prune(self, score: str, count: Callable[[Pool], int]) -> None:
+        scores = self._scores(score)
+        for pool in self._pools:
+            pool.activate(pruned(pool.active, pool.join(scores), count(pool)))
+
+    def _rewire(self) -> None:
+        rewire = self.plan.rewire
+        assert rewire is not None
+        fraction = rewire.fraction_at(self._phase_epochs)
+        before = [pool.active for pool in self._pools]
+        self._prune(rewire.prune_score, lambda pool: share(fraction, int(pool.active.sum())))
+        # A connection that is pruned and has to come back all the same comes back at zero.
+        project(self._matrices, self.optimizer)
+        scores = self._scores(rewire.grow_score)
+        for pool, active in zip(self._pools, before, strict=True):
+            pool.activate(regrown(pool.active, active, pool.join(scores)))
+
+    def _finish_change(self, event: str) -> None:
+        """Make the weights follow the masks."""
+        for average in self._averages.values():
+            average.restart()
+        project(self._matrices, self.optimizer)
+        self._record(event)
+
+    def _scores(self, kind: str) -> dict[str, Tensor]:
+        """Score grids by parameter name, highest for what is best kept or grown."""
+        if kind == "random":
+            return {
+                m.name: random_score(m.active.shape, self._generator).to(m.parameter.device)
+                for m in self._matrices
+            }
+        if kind == "magnitude":
+            dense = [magnitude_score(m.parameter) for m in self._matrices]
+        else:
+            dense = self._averages[kind].signed()
+        scores = {
+            m.name: m.tile_scores(distributed.average_(values).abs())
+            for m, values in zip(self._matrices, dense, strict=True)
+        }
+        for name, score in scores.items():
+            if not torch.isfinite(score).all():
+                raise TrainingError(
+                    f"{name}: its {kind} is not finite at step {self.steps}, so connections "
+                    "cannot be ranked; lower the learning rate or set max_grad_norm"
+                )
+        return scores
+
+    # Details
+
+    def _prepare_averages(self) -> None:
+        """Keep the gradient averages that this phase needs, and start those that are missing."""
+        parameters = [matrix.parameter for matrix in self._matrices]
+        self._averages = {
+            kind: self._averages.get(kind) or GradientAverage(parameters, kind == "momentum")
+            for kind in self.plan.averages_in(self.phase)
+        }
+
+    def _clip(self) -> None:
+        if self._max_grad_norm is None:
+            return
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
+
+    def _sloped(self) -> dict[str, Any]:
+        """The submodules with a `negative_slope`, by name."""
+        modules = self.model.named_modules()
+        return {name: module for name, module in modules if hasattr(module, "negative_slope")}
+
+    def _record(self, event: str) -> None:
+        self.history.append(
+            {
+                "event": event,
+                "step": self.steps,
+                "epoch": self.epoch,
+                "active": self.active(),
+                "density": self.density(),
+            }
+        )
+
+    def _check_fit(self) -> None:
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        foreign = [m.name for m in self._matrices if id(m.parameter) not in held]
+        if foreign:
+            raise ValueError(
+                f"the optimizer does not hold {', '.join(foreign)}; build it with the model's "
+                "parameters, or exclude these"
+            )
+        if self._max_grad_norm is not None and not self._max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm={self._max_grad_norm}; it must be above 0")
+        if self.plan.shift is not None and not self._sloped():
+            raise ValueError(
+                "the plan shifts activations, and no submodule has a negative_slope; use HLSTM "
+                "or nn.LeakyReLU, or leave [shift] out"
+            )
+        override = unmatched_override(self._matrices, self.plan)
+        if override is not None:
+            raise RecipeError(
+                f"overrides: pattern '{override.pattern}' matches none of "
+                f"{', '.join(m.name for m in self._matrices)}"
+            )
+
+    def _check_metric_not_needed(self) -> None:
+        prune = self.plan.prune
+        if prune is None or not prune.is_judged:
+            return
+        at_reference = self.phase in ("grow", "rewire") and prune.tolerance is not None
+        if at_reference or self.phase == "prune":
+            raise ValueError(
+                f"end_epoch() needs the metric at the end of this {self.phase} phase's epochs: "
+                "the plan compares it with a target"
+            )
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        missing = self.state_dict().keys() - state.keys()
+        if missing:
+            raise CheckpointError(
+                f"the grow-and-prune state lacks {', '.join(sorted(missing))}; it was not written "
+                "by this version, start a new run"
+            )
+        if state["phase"] != "retrain" and getattr(self.plan, state["phase"], None) is None:
+            raise CheckpointError(
+                f"the state is in phase '{state['phase']}', which the plan does not have; resume "
+                "with the plan it was started with"
+            )
+        masks = state["masks"]
+        for matrix in self._matrices:
+            mask = masks.get(matrix.name)
+            if mask is None or not matrix.fits(mask):
+                seen = "no mask" if mask is None else f"a {mask.dtype} mask {tuple(mask.shape)}"
+                raise CheckpointError(
+                    f"{matrix.name} {tuple(matrix.parameter.shape)}: the state has {seen}, or one "
+                    f"not made of whole {self.plan.granularity}s; resume with the same model "
+                    "and plan"
+                )
+        slopes_differ = state["negative_slopes"].keys() != self._sloped().keys()
+        if slopes_differ or masks.keys() != {matrix.name for matrix in self._matrices}:
+            raise CheckpointError(
+                f"the state is of a model with masks on {', '.join(masks)}; resume with the same "
+                "model, include and exclude"
+            )
+        snapshot = state["snapshot"]
+        if snapshot is not None and not snapshot_fits(snapshot, self.model, self._matrices):
+            raise CheckpointError(
+                "the state's last good model has other names or shapes than this one; resume with "
+                "the same model"
+            )

@@ -1,0 +1,29 @@
+"""`growprune report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from growprune.reports import print_comparison, write_report
+from growprune.training import read_record
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Finished runs; the first is compared with."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The report's folder; RUN/report if not given.")
+    ] = None,
+) -> None:
+    """Compare runs: a Markdown table, curves over the epochs, pictures of the connections.
+
+    Example: growprune report runs/an4-lstm-seed0 runs/an4-hlstm-gp-seed0 --out results/an4
+    """
+    console = Console()
+    print_comparison([read_record(run) for run in runs], console)
+    page = write_report(runs, out or runs[0] / "report")
+    console.print(f"report: {page}", highlight=False)

@@ -1,0 +1,48 @@
+"""What a network costs to keep and to run: weights and floating-point operations."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One weight matrix (or convolution) of a network and how often it is used.
+
+    Attributes:
+        name: the weight's name in the model.
+        weights: connections when dense.
+        active: connections kept.
+        uses_per_second: products with the whole matrix per second of input; 0 for weights that
+            take part in no product, such as biases and norms.
+        recurrent: whether it belongs to the recurrent cells.
+    """
+
+    name: str
+    weights: int
+    active: int
+    uses_per_second: float
+    recurrent: bool
+
+
+def totals(operations: Iterable[Operation]) -> dict[str, dict[str, float]]:
+    """Weights and FLOPs per second of input: recurrent cells, whole model, kept and dense.
+
+    A weight is an active connection, a bias or a norm's parameter. A product costs two FLOPs per
+    active connection and use; activations and norms are not counted.
+    """
+    rows = list(operations)
+    cells = [row for row in rows if row.recurrent]
+    return {
+        "weights": {
+            "recurrent": sum(row.active for row in cells),
+            "whole": sum(row.active for row in rows),
+            "recurrent_dense": sum(row.weights for row in cells),
+            "whole_dense": sum(row.weights for row in rows),
+        },
+        "flops_per_second": {
+            "recurrent": sum(2 * row.active * row.uses_per_second for row in cells),
+            "whole": sum(2 * row.active * row.uses_per_second for row in rows),
+            "recurrent_dense": sum(2 * row.weights * row.uses_per_second for row in cells),
+            "whole_dense": sum(2 * row.weights * row.uses_per_second for row in rows),
+        },
+    }

@@ -1,0 +1,90 @@
+"""The speech tables of a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from growprune.data import FeatureSettings, SpecAugment
+from growprune.training.recipe import Recipe, Settings
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ConvolutionSettings(Settings):
+    """One convolution of the front end.
+
+    With one kernel size and stride it runs over time with the bands as channels; with two, over
+    (bands, time) as an image. Time is padded so that a stride of 1 keeps its length; bands are not
+    padded.
+    """
+
+    channels: PositiveInt
+    kernel: tuple[PositiveInt, ...] = Field(min_length=1, max_length=2)
+    stride: tuple[PositiveInt, ...] = Field(min_length=1, max_length=2)
+
+    @model_validator(mode="after")
+    def _same_axes(self) -> "ConvolutionSettings":
+        if len(self.kernel) != len(self.stride):
+            raise ValueError("kernel and stride must name the same axes: both 1 or both 2 numbers")
+        return self
+
+
+class FrontEndSettings(Settings):
+    """The convolutions between features and recurrent layers."""
+
+    convolutions: tuple[ConvolutionSettings, ...] = Field(min_length=1)
+    norm: Literal["batch", "layer"] = "layer"
+    activation: Literal["hardtanh", "leaky_relu"] = "leaky_relu"
+    dropout: Fraction = 0.0
+
+
+class RecurrentSettings(Settings):
+    """The recurrent layers; no `gate_hidden_sizes` means ordinary LSTMs."""
+
+    layers: PositiveInt
+    hidden_size: PositiveInt
+    bidirectional: bool = True
+    merge: Literal["concatenate", "sum"] = "concatenate"
+    gate_hidden_sizes: tuple[PositiveInt, ...] = ()
+    gate_dropout: Fraction = 0.0
+    negative_slope: NonNegativeFloat = 0.01
+    dropout: Fraction = Field(default=0.0, description="on the input of every layer but the first")
+    norm: Literal["batch", "layer", "none"] = Field(
+        default="none", description="on the input of every layer but the first, and of the output"
+    )
+
+
+class ModelSettings(Settings):
+    """A recogniser: front end, recurrent layers, linear output.
+
+    A unidirectional model is causal throughout: its convolutions look back only.
+    """
+
+    front_end: FrontEndSettings
+    recurrent: RecurrentSettings
+    output_bias: bool = True
+
+    @property
+    def causal(self) -> bool:
+        """Whether no output depends on later input."""
+        return not self.recurrent.bidirectional
+
+
+class DataSettings(Settings):
+    """Letters, features and augmentation."""
+
+    letters: str = Field(default=" ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=1)
+    features: FeatureSettings = FeatureSettings()
+    speeds: tuple[PositiveFloat, ...] = Field(
+        default=(1.0,), min_length=1, description="speed factors drawn from in training"
+    )
+    spec_augment: SpecAugment | None = None
+    sorted_first_epoch: bool = True
+
+
+class SpeechRecipe(Recipe):
+    """A recipe of the speech task."""
+
+    task: Literal["speech"]
+    data: DataSettings = DataSettings()
+    model: ModelSettings

@@ -1,0 +1,384 @@
+"""The training loop: walks a recipe's epochs, lets `GrowPrune` step, keeps what was reached.
+
+Batches, augmentation and dropout depend on (seed, epoch, step) alone, never on what ran before, so
+a run that was killed goes on from its last checkpoint to the same weights, bit for bit on a CPU.
+"""
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch.utils.tensorboard import SummaryWriter
+
+from growprune.errors import CheckpointError, TrainingError
+from growprune.sparsity import GrowPrune
+from growprune.training import checkpoint, record
+from growprune.training.recipe import OptimizerSettings
+from growprune.training.schedule import learning_rate
+from growprune.training.task import Task
+
+
+@dataclass
+class State:
+    """How far a run has come; everything else follows from it and the seed."""
+
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished steps of the epoch under way."""
+    loss_sum: float = 0.0
+    """Sum of the losses of those steps."""
+    seconds: float = 0.0
+    """Wall-clock time spent so far, over all starts."""
+    epoch_seconds: float = 0.0
+    best: float | None = None
+    """Best dev metric among epochs whose weights may be kept."""
+    started: str = ""
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    """One entry for every finished epoch, as in the record."""
+
+
+def train(
+    task: Task,
+    out: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Train a task's model by its recipe and leave weights and record in `out`.
+
+    Args:
+        task: what to train.
+        out: the run's folder; must not hold a run unless `resume`.
+        seed: decides initial weights, connectivity, order, augmentation and dropout.
+        resume: go on from the folder's checkpoint; a finished run is returned as it is.
+        console: where progress is shown; None: nowhere.
+
+    Returns:
+        The run's record.
+
+    Raises:
+        TrainingError: the loss or a weight is not finite. The last good checkpoint is kept.
+        CheckpointError: `out` holds another run, or cannot be resumed.
+    """
+    if resume and (out / record.FILE).is_file():
+        return record.read(out)
+    _check_folder(out, resume)
+    trainer = _Trainer(task, out, seed, console or Console(quiet=True))
+    if resume and (out / checkpoint.CHECKPOINT).is_file():
+        trainer.restore(checkpoint.load_checkpoint(out))
+    return trainer.run()
+
+
+class _Trainer:
+    """One run's moving parts."""
+
+    def __init__(self, task: Task, out: Path, seed: int, console: Console) -> None:
+        self.task, self.out, self.seed = task, out, seed
+        self.settings = task.recipe.training
+        self.resolved = task.recipe.model_dump(mode="json")
+        if self.settings.threads:
+            torch.set_num_threads(self.settings.threads)
+        self.fabric = _launch(self.settings.accelerator, self.settings.precision)
+        self.chief = self.fabric.global_rank == 0
+        self.console = console if self.chief else Console(quiet=True)
+        torch.manual_seed(seed)
+        self.model = task.build_model()
+        self.wrapped = self.fabric.setup_module(self.model)
+        self.optimizer = build_optimizer(self.model, self.settings.optimizer)
+        self.growprune = self._grow_prune()
+        self.state = State(started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        self.saved_at = time.monotonic()
+
+    def _grow_prune(self) -> GrowPrune | None:
+        plan = self.task.recipe.plan
+        if plan is None:
+            return None
+        clip = self.settings.max_grad_norm
+        return GrowPrune(self.model, self.optimizer, plan, seed=self.seed, max_grad_norm=clip)
+
+    @property
+    def masks(self) -> Mapping[str, torch.Tensor]:
+        return self.growprune.masks if self.growprune else {}
+
+    @property
+    def phase(self) -> str:
+        return self.growprune.phase if self.growprune else "dense"
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        if saved["recipe"] != self.resolved or saved["seed"] != self.seed:
+            raise CheckpointError(
+                f"{self.out}: its checkpoint is of another recipe or seed; resume with the same "
+                "recipe, --set values and --seed, or give another --out"
+            )
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.growprune:
+            self.growprune.load_state_dict(saved["growprune"])
+        self.state = State(**saved["state"])
+
+    def save(self) -> None:
+        if self.chief:
+            state = {
+                "recipe": self.resolved,
+                "seed": self.seed,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "growprune": self.growprune.state_dict() if self.growprune else {},
+                "state": asdict(self.state),
+            }
+            checkpoint.save_checkpoint(self.out, state)
+        self.saved_at = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        writer = SummaryWriter(str(self.out / "tensorboard")) if self.chief else None
+        try:
+            with _progress(self.console) as bars:
+                while self.state.epoch < self.settings.epochs:
+                    self._epoch(bars)
+                    self._report(self.state.curves[-1], writer)
+        finally:
+            if writer:
+                writer.close()
+        return self._finish()
+
+    def _epoch(self, bars: Progress) -> None:
+        steps = self._epoch_steps()
+        title = f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}"
+        bar = bars.add_task(title, total=len(steps), completed=self.state.step)
+        clock = time.monotonic()
+        while self.state.step < len(steps):
+            self.state.loss_sum += self._step(steps)
+            self.state.step += 1
+            bars.advance(bar)
+            if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
+                clock = self._count_time(clock)
+                self.save()
+        scores = self._evaluate("dev")
+        clock = self._count_time(clock)
+        self._close_epoch(len(steps), scores)
+        bars.remove_task(bar)
+        self.save()
+
+    def _epoch_steps(self) -> list[list[int]]:
+        """This process's share of the epoch's batches; every process takes equally many."""
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        batches = self.task.batches(self.state.epoch)
+        usable = len(batches) - len(batches) % world
+        if usable == 0:
+            raise TrainingError(
+                f"{len(batches)} batches cannot be shared by {world} processes; "
+                "use fewer processes or a smaller training.batch_size"
+            )
+        return [list(batch) for batch in batches[rank:usable:world]]
+
+    def _step(self, steps: list[list[int]]) -> float:
+        epoch, step = self.state.epoch, self.state.step
+        seed_step(self.seed, epoch, step, self.fabric.global_rank)
+        rate = learning_rate(
+            self.settings.optimizer, epoch * len(steps) + step, len(steps), self.settings.epochs
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.wrapped.train()
+        batch = self.task.load(steps[step], epoch)
+        loss = self.task.loss(self.wrapped, batch, self.fabric.device)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"loss is {value} at epoch {epoch + 1}, step {step + 1} "
+                f"({self.task.describe(steps[step])}); the last good checkpoint is kept in "
+                f"{self.out}. Lower training.optimizer.learning_rate or training.max_grad_norm"
+            )
+        self.optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self._update()
+        return value
+
+    def _update(self) -> None:
+        if self.growprune:
+            self.growprune.step()
+            return
+        if self.settings.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
+        self.optimizer.step()
+
+    def _evaluate(self, split: str) -> dict[str, float]:
+        """The chief's scores, the same in every process."""
+        self.wrapped.eval()
+        scores: dict[str, float] = {}
+        if self.chief:
+            with torch.inference_mode():
+                scores = self.task.evaluate(self.wrapped.module, split, self.fabric.device)
+        return self.fabric.broadcast(scores)
+
+    def _close_epoch(self, steps: int, scores: Mapping[str, float]) -> None:
+        """Enter the epoch in the curves, let the plan move on, and keep the weights if due."""
+        state, phase = self.state, self.phase
+        metric = scores[self.task.metric]
+        entry: dict[str, Any] = {
+            "epoch": state.epoch + 1,
+            "phase": phase,
+            "seconds": round(state.epoch_seconds, 3),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "train_loss": state.loss_sum / steps,
+        }
+        entry |= {f"dev_{name}": value for name, value in scores.items()}
+        if self.growprune:
+            entry |= {"density": self.growprune.density(), "active": self.growprune.active()}
+        state.curves.append(entry)
+        if self.growprune:
+            self.growprune.end_epoch(metric)  # may roll back; changes nothing once pruning is over
+        if self._worth_keeping(phase, metric):
+            state.best = metric
+            if self.chief:
+                checkpoint.save_weights(self.out, self.model, self.masks, self.resolved)
+        state.epoch, state.step = state.epoch + 1, 0
+        state.loss_sum = state.epoch_seconds = 0.0
+
+    def _worth_keeping(self, phase: str, metric: float) -> bool:
+        last = self.state.epoch + 1 == self.settings.epochs
+        if self.settings.keep == "last":
+            return last
+        if phase in ("grow", "rewire", "prune") and not last:
+            return False
+        if self.state.best is None:
+            return True
+        return metric < self.state.best if self.task.mode == "min" else metric > self.state.best
+
+    def _count_time(self, since: float) -> float:
+        now = time.monotonic()
+        self.state.seconds += now - since
+        self.state.epoch_seconds += now - since
+        return now
+
+    def _report(self, entry: Mapping[str, Any], writer: SummaryWriter | None) -> None:
+        self.console.print(_epoch_line(entry, self.settings.epochs), highlight=False)
+        if writer:
+            for name, value in entry.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    writer.add_scalar(name, value, entry["epoch"])
+            if self.growprune:
+                for name, density in self.growprune.densities().items():
+                    writer.add_scalar(f"density/{name}", density, entry["epoch"])
+            writer.flush()
+
+    def _finish(self) -> dict[str, Any]:
+        """Score the kept weights on dev and write the record."""
+        self.fabric.barrier()
+        weights = checkpoint.load_weights(self.out)
+        weights.load_into(self.model, self.out)
+        scores = self._evaluate("dev")
+        result = {
+            "format": record.FORMAT,
+            "name": self.task.recipe.name,
+            "task": self.task.recipe.task,
+            "recipe": self.resolved,
+            "seed": self.seed,
+            **record.provenance(
+                self.fabric.device, torch.get_num_threads(), self.fabric.world_size
+            ),
+            "started": self.state.started,
+            "seconds": round(self.state.seconds, 1),
+            "data": self.task.data_summary(),
+            "epochs": self.state.curves,
+            "matrices": record.matrices(self.model, weights.masks),
+            "cost": self.task.cost(self.model, weights.masks),
+            "latency": None,
+            "scores": {"dev": scores},
+        }
+        if self.chief:
+            record.write(self.out, result)
+        return result
+
+
+def build_optimizer(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+    """The recipe's optimizer; vectors (biases, norms) get no weight decay."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    rate = settings.learning_rate
+    if settings.name == "sgd":
+        return torch.optim.SGD(
+            groups, lr=rate, momentum=settings.momentum, nesterov=settings.nesterov
+        )
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate)
+
+
+def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
+    """Seed torch's generators for one step from its place in the run."""
+    place = f"{seed}/{epoch}/{step}/{rank}".encode()
+    torch.manual_seed(int.from_bytes(hashlib.sha256(place).digest()[:8], "big") >> 1)
+
+
+def _launch(accelerator: str, precision: str) -> Fabric:
+    """Fabric for this process, or for all of them where `torchrun` started several."""
+    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
+    strategy = "ddp" if world * nodes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=world,
+        num_nodes=nodes,
+        strategy=strategy,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _check_folder(out: Path, resume: bool) -> None:
+    taken = [name for name in (checkpoint.CHECKPOINT, record.FILE) if (out / name).exists()]
+    if taken and not resume:
+        raise CheckpointError(
+            f"{out} already holds a run ({taken[0]}); go on with --resume, or give another --out"
+        )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _epoch_line(entry: Mapping[str, Any], epochs: int) -> str:
+    parts = [f"epoch {entry['epoch']:>3}/{epochs}", f"{entry['phase']:<8}"]
+    parts += [f"loss {entry['train_loss']:.3f}"]
+    parts += [
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in entry.items()
+        if name.startswith("dev_")
+    ]
+    if "density" in entry:
+        parts.append(f"density {entry['density']:.3f} ({entry['active']:,} connections)")
+    parts.append(f"{entry['seconds']:.1f} s")
+    return "  ".join(parts)

@@ -1,0 +1,193 @@
+"""Recipes: everything that decides a run's result, as frozen, typed data read from TOML.
+
+A recipe may say `extends = "name"`: it then holds only what differs from that recipe. Tables merge
+key by key; every other value replaces the one below it.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from growprune.errors import RecipeError
+from growprune.sparsity import Plan, settings_error
+
+Table = dict[str, Any]
+
+
+class Settings(BaseModel):
+    """Base of every table of a recipe: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OptimizerSettings(Settings):
+    """The optimizer and its learning-rate schedule.
+
+    `learning_rate` is the highest rate reached. Schedules, over the whole run's steps:
+    `one_cycle` rises linearly over the first `warmup` part, then falls along a cosine to
+    `final_scale` times the rate; `exponential` divides by `anneal` after each epoch; `constant`.
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD's momentum")
+    nesterov: bool = False
+    schedule: Literal["one_cycle", "exponential", "constant"] = "one_cycle"
+    warmup: float = Field(default=0.2, ge=0, lt=1)
+    final_scale: float = Field(default=1e-3, ge=0, le=1)
+    anneal: float = Field(default=1.1, ge=1)
+
+
+class TrainingSettings(Settings):
+    """The loop: how long, how many at once, on what, and what to keep."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = Field(default=16, description="examples per process and step")
+    max_grad_norm: PositiveFloat | None = None
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
+    threads: PositiveInt | None = Field(
+        default=None, description="None: as many as there are cores"
+    )
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    keep: Literal["last", "best"] = Field(
+        default="last", description="final weights: of the last epoch, or of the best on dev"
+    )
+    optimizer: OptimizerSettings = OptimizerSettings()
+
+
+class Recipe(Settings):
+    """What every task's recipe has; a task adds its own tables."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    task: str
+    summary: str = ""
+    training: TrainingSettings
+    plan: Plan | None = Field(default=None, description="no plan: dense training")
+
+
+RecipeType = TypeVar("RecipeType", bound=Recipe)
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Names and one-line summaries of the recipes in this package, those meant to be run."""
+    found = {}
+    for name in _shipped_names():
+        table = read_table(name)
+        if table.get("summary"):
+            found[name] = table["summary"]
+    return found
+
+
+def read_table(source: str | Path, overrides: Sequence[str] = ()) -> Table:
+    """The merged table of a recipe, before validation.
+
+    Args:
+        source: a TOML file's path, or the name of a recipe in this package.
+        overrides: `key.subkey=value` settings; a value is read as TOML, else as plain text.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, or an override without `=`.
+    """
+    table = _read_with_base(source, seen=())
+    for override in overrides:
+        _set(table, override)
+    return table
+
+
+def validate(kind: type[RecipeType], table: Mapping[str, Any], source: str) -> RecipeType:
+    """The table as a typed recipe.
+
+    Raises:
+        RecipeError: an unknown key or a value out of range, in one line.
+    """
+    try:
+        recipe = kind.model_validate(table)
+    except ValidationError as error:
+        raise settings_error(error, kind, f"recipe {source}") from None
+    if recipe.plan is not None and recipe.plan.epochs > recipe.training.epochs:
+        raise RecipeError(
+            f"recipe {source}: the plan's phases take {recipe.plan.epochs} epochs but "
+            f"training.epochs is {recipe.training.epochs}; raise it or shorten the phases"
+        )
+    return recipe
+
+
+def _read_with_base(source: str | Path, seen: tuple[str, ...]) -> Table:
+    if str(source) in seen:
+        raise RecipeError(f"recipe {source} extends itself: {' -> '.join((*seen, str(source)))}")
+    table = _parse(source)
+    base = table.pop("extends", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise RecipeError(f"recipe {source}: extends is {base!r}; give one recipe's name or path")
+    beside = Path(source).parent / base
+    found = beside if str(source).endswith(".toml") and beside.is_file() else base
+    lower = _read_with_base(found, (*seen, str(source)))
+    lower.pop("summary", None)
+    return _merge(lower, table)
+
+
+def _parse(source: str | Path) -> Table:
+    try:
+        return tomllib.loads(_text(source))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {source} is not valid TOML: {error}") from None
+
+
+def _text(source: str | Path) -> str:
+    if str(source).endswith(".toml"):
+        try:
+            return Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"recipe file {source} cannot be read ({error})") from None
+    if str(source) in _shipped_names():
+        return _folder().joinpath(f"{source}.toml").read_text(encoding="utf-8")
+    raise RecipeError(
+        f"no recipe named {str(source)!r}; there are {', '.join(shipped_recipes())}, "
+        "or give the path of a .toml file"
+    )
+
+
+def _folder() -> Any:
+    return resources.files("growprune.recipes")
+
+
+def _shipped_names() -> list[str]:
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in _folder().iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def _merge(lower: Table, upper: Table) -> Table:
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        both_tables = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _merge(below, value) if both_tables else value
+    return merged
+
+
+def _set(table: Table, override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise RecipeError(f"--set {override!r}: give it as key=value, e.g. training.epochs=20")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in path[:-1]:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {override!r}: {part} is a value, not a table")
+        table = inner
+    table[path[-1]] = value

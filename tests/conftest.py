@@ -1,0 +1,16 @@
+import os
+from pathlib import Path
+
+import pytest
+
+# Tests compare numbers, many of them small: one thread is faster and repeats exactly.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real corpora; a test that needs it is skipped where it is absent."""
+    folder = Path(os.environ.get("GROWPRUNE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder}; set GROWPRUNE_DATA to run this test")
+    return folder

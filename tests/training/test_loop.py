@@ -1,0 +1,157 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from growprune.errors import CheckpointError, TrainingError
+from growprune.training import load_weights, train
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy import ToyTask, toy_recipe
+
+TOY = Path(__file__).parent / "toy.py"
+
+
+def run_toy(folder, delay=0.0, checkpoint_minutes=0.0, launcher=(sys.executable,)):
+    command = [*launcher, str(TOY), str(folder), str(delay), str(checkpoint_minutes)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors.decode()
+
+
+def test_a_run_learns_and_leaves_weights_masks_and_a_record(tmp_path):
+    record = train(ToyTask(toy_recipe()), tmp_path, seed=1)
+    curve = record["epochs"]
+    assert [entry["phase"] for entry in curve] == [
+        "grow", "grow", "prune", "prune", "shift", "retrain",
+    ]  # fmt: skip
+    assert curve[-1]["dev_error"] < 0.5 * curve[0]["dev_error"]
+    assert record == json.loads((tmp_path / "record.json").read_text())
+    assert record["scores"]["dev"]["error"] == pytest.approx(curve[-1]["dev_error"], rel=1e-6)
+    weights = load_weights(tmp_path)
+    for name, mask in weights.masks.items():
+        assert not weights.tensors[name][~mask].any()
+    active = {row["name"]: row["active"] for row in record["matrices"]}
+    assert active == {name: int(mask.sum()) for name, mask in weights.masks.items()}
+    assert sum(active.values()) == curve[-1]["active"]
+    assert weights.negative_slopes == {"1": 0.0}
+
+
+def test_a_dense_run_equals_a_plain_torch_loop(tmp_path):
+    recipe = toy_recipe(False, epochs=2)
+    task = ToyTask(recipe, seed=5)
+    train(task, tmp_path, seed=5)
+
+    from growprune.training.loop import build_optimizer, seed_step
+    from growprune.training.schedule import learning_rate
+
+    torch.manual_seed(5)
+    model = task.build_model()
+    optimizer = build_optimizer(model, recipe.training.optimizer)
+    for epoch in range(2):
+        for step, examples in enumerate(task.batches(epoch)):
+            seed_step(5, epoch, step, 0)
+            optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(
+                recipe.training.optimizer, epoch * 8 + step, 8, 2
+            )
+            optimizer.zero_grad()
+            task.loss(model, task.load(examples, epoch), torch.device("cpu")).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    saved = load_weights(tmp_path).tensors
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(saved[name], tensor), name
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7])
+def test_killed_and_resumed_ends_with_the_same_weights_bit_for_bit(tmp_path, seconds):
+    finish(run_toy(tmp_path / "whole"))
+    process = run_toy(tmp_path / "killed", delay=0.03)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    limit = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (tmp_path / "killed" / "record.json").exists()
+    finish(run_toy(tmp_path / "killed"))
+    whole = load_file(tmp_path / "whole" / "weights.safetensors")
+    killed = load_file(tmp_path / "killed" / "weights.safetensors")
+    assert whole.keys() == killed.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, killed[name]), name
+    curves = [
+        [
+            {key: value for key, value in entry.items() if key != "seconds"}
+            for entry in json.loads((tmp_path / name / "record.json").read_text())["epochs"]
+        ]
+        for name in ("whole", "killed")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_two_processes_train_one_model(tmp_path):
+    port = 29000 + os.getpid() % 2000
+    launcher = (
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
+        "--master-addr=127.0.0.1", f"--master-port={port}",
+    )  # fmt: skip
+    finish(run_toy(tmp_path, launcher=launcher))
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["hardware"]["processes"] == 2
+    assert record["epochs"][-1]["dev_error"] < record["epochs"][0]["dev_error"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    task = ToyTask(toy_recipe(), poison=11)
+    with pytest.raises(TrainingError, match=r"loss is nan at epoch 2, step 4 \(examples \["):
+        train(task, tmp_path)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["state"]["epoch"] == 1
+    assert all(tensor.isfinite().all() for tensor in saved["model"].values())
+    assert train(ToyTask(toy_recipe()), tmp_path, resume=True)["epochs"][-1]["epoch"] == 6
+
+
+def test_best_weights_are_kept_when_asked(tmp_path):
+    class Worsening(ToyTask):
+        def evaluate(self, model, split, device):
+            return {"loss": 0.0, "error": self.errors.pop(0)}
+
+    recipe = toy_recipe(False, keep="best")
+    task = Worsening(recipe)
+    task.errors = [5.0, 3.0, 1.0, 2.0, 4.0, 6.0, 9.0]
+    train(task, tmp_path / "best")
+    task = Worsening(toy_recipe(False, keep="last"))
+    task.errors = [5.0, 3.0, 1.0, 2.0, 4.0, 6.0, 9.0]
+    train(task, tmp_path / "last")
+    best = load_weights(tmp_path / "best").tensors["0.weight"]
+    last = load_weights(tmp_path / "last").tensors["0.weight"]
+    assert not torch.equal(best, last)
+    assert torch.load(tmp_path / "best" / "checkpoint.pt", weights_only=True)["state"]["best"] == 1
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path):
+    train(ToyTask(toy_recipe()), tmp_path)
+    with pytest.raises(CheckpointError, match="already holds a run"):
+        train(ToyTask(toy_recipe()), tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
+    with pytest.raises(TrainingError):
+        train(ToyTask(toy_recipe(), poison=9), tmp_path)
+    with pytest.raises(CheckpointError, match="another recipe or seed"):
+        train(ToyTask(toy_recipe(epochs=7)), tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="another recipe or seed"):
+        train(ToyTask(toy_recipe()), tmp_path, seed=1, resume=True)

@@ -10,18 +10,19 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from growprune.errors import CheckpointError, RecipeError, TrainingError
 from growprune.sparsity import distributed
 from growprune.sparsity.changes import grown, pruned, regrown
+from growprune.sparsity.checks import check_fit, check_state, sloped_modules
 from growprune.sparsity.masks import MaskedMatrix, mask_gradients, project
 from growprune.sparsity.parameters import choose_parameters
 from growprune.sparsity.plan import Plan
-from growprune.sparsity.pools import Pool, make_pools, seed_counts, unmatched_override
-from growprune.sparsity.scores import GradientAverage, magnitude_score, random_score
+from growprune.sparsity.pools import Pool, make_pools, seed_counts
+from growprune.sparsity.scores import Scorer
 from growprune.sparsity.selection import select, share
-from growprune.sparsity.snapshot import Snapshot, restore_snapshot, snapshot_fits, take_snapshot
+from growprune.sparsity.snapshot import Snapshot, restore_snapshot, take_snapshot
 
 PHASES = ("grow", "rewire", "prune", "shift")
+LEARNING = ("grow", "rewire")
 
 
 class GrowPrune:
@@ -86,6 +87,9 @@ class GrowPrune:
         max_grad_norm: float | None = None,
     ) -> None:
         parameters = choose_parameters(model, include, exclude)
+        check_fit(parameters, model, optimizer, plan)
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm={max_grad_norm}; it must be above 0")
         self.model = model
         self.optimizer = optimizer
         self.plan = plan
@@ -101,13 +105,11 @@ class GrowPrune:
             for name, parameter in parameters.items()
         ]
         self._pools = make_pools(self._matrices, plan)
-        self._generator = torch.Generator().manual_seed(seed)
-        self._averages: dict[str, GradientAverage] = {}
+        self._scorer = Scorer(self._matrices, seed)
         self._phase_epochs = 0
         self._phase_steps = 0
         self._reference: float | None = None
         self._snapshot: Snapshot | None = None
-        self._check_fit()
         self._seed()
         self._enter(self._phase_after(None))
 
@@ -143,8 +145,7 @@ class GrowPrune:
         Raises:
             TrainingError: growth is due and a gradient is not finite.
         """
-        for average in self._averages.values():
-            average.add()
+        self._scorer.add_gradients()
         mask_gradients(self._matrices)
         self._clip()
         self.optimizer.step()
@@ -175,7 +176,8 @@ class GrowPrune:
         if is_last and self.phase == "prune":
             self._end_round(metric)
         elif is_last:
-            self._reference = metric
+            if self.phase in LEARNING:
+                self._reference = metric
             self._enter(self._phase_after(self.phase))
 
     # Resuming
@@ -194,9 +196,8 @@ class GrowPrune:
             "phase_steps": self._phase_steps,
             "reference": self._reference,
             "masks": self.masks,
-            "averages": {kind: average.state() for kind, average in self._averages.items()},
-            "generator": self._generator.get_state(),
-            "negative_slopes": {name: m.negative_slope for name, m in self._sloped().items()},
+            "scorer": self._scorer.state_dict(),
+            "negative_slopes": {n: m.negative_slope for n, m in sloped_modules(self.model).items()},
             "snapshot": copy.deepcopy(self._snapshot),
             "history": copy.deepcopy(self.history),
         }
@@ -204,10 +205,13 @@ class GrowPrune:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict()`, after the model and the optimizer loaded theirs.
 
+        Build the model, the optimizer and this object first, then load all three: building this
+        object draws a new seed, which zeroes weights.
+
         Raises:
             CheckpointError: the state is incomplete or belongs to another model or plan.
         """
-        self._check_state(state)
+        check_state(state, self.model, self.plan, self._matrices)
         for name in ("phase", "round", "epoch", "steps"):
             setattr(self, name, state[name])
         self._phase_epochs = state["phase_epochs"]
@@ -215,11 +219,8 @@ class GrowPrune:
         self._reference = state["reference"]
         self._snapshot = copy.deepcopy(state["snapshot"])
         self.history = copy.deepcopy(state["history"])
-        self._generator.set_state(state["generator"].cpu())
-        self._prepare_averages()
-        for kind, average in self._averages.items():
-            average.restore(state["averages"][kind])
-        for name, module in self._sloped().items():
+        self._scorer.load_state_dict(state["scorer"])
+        for name, module in sloped_modules(self.model).items():
             module.negative_slope = state["negative_slopes"][name]
         for matrix in self._matrices:
             matrix.activate_mask(state["masks"][matrix.name])
@@ -231,14 +232,14 @@ class GrowPrune:
         self.phase = phase
         self._phase_epochs = 0
         self._phase_steps = 0
-        self._prepare_averages()
+        self._scorer.follow(self.plan.averages_in(phase))
         if phase == "prune":
             self._begin_round()
         if phase in ("shift", "retrain"):
             self._snapshot = None
             self._record(phase)
         if phase == "shift" and self.plan.shift is not None:
-            for module in self._sloped().values():
+            for module in sloped_modules(self.model).values():
                 module.negative_slope = self.plan.shift.negative_slope
 
     def _phase_after(self, phase: str | None) -> str:
@@ -256,7 +257,7 @@ class GrowPrune:
 
     def _learning_is_due(self) -> bool:
         section = self.plan.learning
-        if section is None or self.phase not in ("grow", "rewire"):
+        if section is None or self.phase not in LEARNING:
             return False
         return self._phase_steps % section.interval == 0
 
@@ -291,7 +292,7 @@ class GrowPrune:
     def _seed(self) -> None:
         """Draw the first connectivity."""
         counts = seed_counts(self._matrices, self.plan)
-        scores = self._scores("random")
+        scores = self._scorer.score("random")
         for matrix in self._matrices:
             chance = scores[matrix.name].flatten()
             active = select(chance, torch.ones_like(chance, dtype=torch.bool), counts[matrix.name])
@@ -301,13 +302,13 @@ class GrowPrune:
     def _grow(self) -> None:
         grow = self.plan.grow
         assert grow is not None
-        scores = self._scores(grow.score)
+        scores = self._scorer.score(grow.score)
         for pool in self._pools:
             count = pool.growth(grow.fraction, grow.max_density)
             pool.activate(grown(pool.active, pool.join(scores), count))
 
     def _prune(self, score: str, count: Callable[[Pool], int]) -> None:
-        scores = self._scores(score)
+        scores = self._scorer.score(score)
         for pool in self._pools:
             pool.activate(pruned(pool.active, pool.join(scores), count(pool)))
 
@@ -319,60 +320,23 @@ class GrowPrune:
         self._prune(rewire.prune_score, lambda pool: share(fraction, int(pool.active.sum())))
         # A connection that is pruned and has to come back all the same comes back at zero.
         project(self._matrices, self.optimizer)
-        scores = self._scores(rewire.grow_score)
+        scores = self._scorer.score(rewire.grow_score)
         for pool, active in zip(self._pools, before, strict=True):
             pool.activate(regrown(pool.active, active, pool.join(scores)))
 
     def _finish_change(self, event: str) -> None:
         """Make the weights follow the masks."""
-        for average in self._averages.values():
-            average.restart()
+        self._scorer.restart()
         project(self._matrices, self.optimizer)
         self._record(event)
 
-    def _scores(self, kind: str) -> dict[str, Tensor]:
-        """Score grids by parameter name, highest for what is best kept or grown."""
-        if kind == "random":
-            return {
-                m.name: random_score(m.active.shape, self._generator).to(m.parameter.device)
-                for m in self._matrices
-            }
-        if kind == "magnitude":
-            dense = [magnitude_score(m.parameter) for m in self._matrices]
-        else:
-            dense = self._averages[kind].signed()
-        scores = {
-            m.name: m.tile_scores(distributed.average_(values).abs())
-            for m, values in zip(self._matrices, dense, strict=True)
-        }
-        for name, score in scores.items():
-            if not torch.isfinite(score).all():
-                raise TrainingError(
-                    f"{name}: its {kind} is not finite at step {self.steps}, so connections "
-                    "cannot be ranked; lower the learning rate or set max_grad_norm"
-                )
-        return scores
-
     # Details
-
-    def _prepare_averages(self) -> None:
-        """Keep the gradient averages that this phase needs, and start those that are missing."""
-        parameters = [matrix.parameter for matrix in self._matrices]
-        self._averages = {
-            kind: self._averages.get(kind) or GradientAverage(parameters, kind == "momentum")
-            for kind in self.plan.averages_in(self.phase)
-        }
 
     def _clip(self) -> None:
         if self._max_grad_norm is None:
             return
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
-
-    def _sloped(self) -> dict[str, Any]:
-        """The submodules with a `negative_slope`, by name."""
-        modules = self.model.named_modules()
-        return {name: module for name, module in modules if hasattr(module, "negative_slope")}
 
     def _record(self, event: str) -> None:
         self.history.append(
@@ -385,70 +349,13 @@ class GrowPrune:
             }
         )
 
-    def _check_fit(self) -> None:
-        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        foreign = [m.name for m in self._matrices if id(m.parameter) not in held]
-        if foreign:
-            raise ValueError(
-                f"the optimizer does not hold {', '.join(foreign)}; build it with the model's "
-                "parameters, or exclude these"
-            )
-        if self._max_grad_norm is not None and not self._max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm={self._max_grad_norm}; it must be above 0")
-        if self.plan.shift is not None and not self._sloped():
-            raise ValueError(
-                "the plan shifts activations, and no submodule has a negative_slope; use HLSTM "
-                "or nn.LeakyReLU, or leave [shift] out"
-            )
-        override = unmatched_override(self._matrices, self.plan)
-        if override is not None:
-            raise RecipeError(
-                f"overrides: pattern '{override.pattern}' matches none of "
-                f"{', '.join(m.name for m in self._matrices)}"
-            )
-
     def _check_metric_not_needed(self) -> None:
         prune = self.plan.prune
         if prune is None or not prune.is_judged:
             return
-        at_reference = self.phase in ("grow", "rewire") and prune.tolerance is not None
-        if at_reference or self.phase == "prune":
+        is_reference = self.phase in LEARNING and prune.tolerance is not None
+        if is_reference or self.phase == "prune":
             raise ValueError(
-                f"end_epoch() needs the metric at the end of this {self.phase} phase's epochs: "
-                "the plan compares it with a target"
-            )
-
-    def _check_state(self, state: Mapping[str, Any]) -> None:
-        missing = self.state_dict().keys() - state.keys()
-        if missing:
-            raise CheckpointError(
-                f"the grow-and-prune state lacks {', '.join(sorted(missing))}; it was not written "
-                "by this version, start a new run"
-            )
-        if state["phase"] != "retrain" and getattr(self.plan, state["phase"], None) is None:
-            raise CheckpointError(
-                f"the state is in phase '{state['phase']}', which the plan does not have; resume "
-                "with the plan it was started with"
-            )
-        masks = state["masks"]
-        for matrix in self._matrices:
-            mask = masks.get(matrix.name)
-            if mask is None or not matrix.fits(mask):
-                seen = "no mask" if mask is None else f"a {mask.dtype} mask {tuple(mask.shape)}"
-                raise CheckpointError(
-                    f"{matrix.name} {tuple(matrix.parameter.shape)}: the state has {seen}, or one "
-                    f"not made of whole {self.plan.granularity}s; resume with the same model "
-                    "and plan"
-                )
-        slopes_differ = state["negative_slopes"].keys() != self._sloped().keys()
-        if slopes_differ or masks.keys() != {matrix.name for matrix in self._matrices}:
-            raise CheckpointError(
-                f"the state is of a model with masks on {', '.join(masks)}; resume with the same "
-                "model, include and exclude"
-            )
-        snapshot = state["snapshot"]
-        if snapshot is not None and not snapshot_fits(snapshot, self.model, self._matrices):
-            raise CheckpointError(
-                "the state's last good model has other names or shapes than this one; resume with "
-                "the same model"
+                f"end_epoch() needs the metric in the last epoch of this {self.phase} phase or "
+                "round: the plan has a target or tolerance"
             )

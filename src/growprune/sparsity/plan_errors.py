@@ -37,6 +37,8 @@ def _sentence(complaint: ErrorDetails, settings: type[BaseModel]) -> str:
         return f"unknown key '{key}'; {_remedy(location, settings)}"
     if complaint["type"] == "missing":
         return f"'{key}' is missing; add it"
+    if complaint["type"] == "model_type":
+        return f"'{key}' is {complaint['input']!r}; it should be a table of settings"
     if isinstance(complaint["input"], dict | BaseModel):
         return f"'{key}': {_reason(complaint)}"
     return f"'{key}' is {complaint['input']!r}; {_reason(complaint)}"

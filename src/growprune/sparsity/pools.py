@@ -97,14 +97,6 @@ def seed_counts(matrices: Sequence[MaskedMatrix], plan: Plan) -> dict[str, int]:
     return counts
 
 
-def unmatched_override(matrices: Sequence[MaskedMatrix], plan: Plan) -> Override | None:
-    """The first override that names none of the matrices, if there is one."""
-    for override in plan.overrides:
-        if not any(fnmatchcase(matrix.name, override.pattern) for matrix in matrices):
-            return override
-    return None
-
-
 def _by_override(
     matrices: Sequence[MaskedMatrix], plan: Plan
 ) -> list[tuple[Override | None, list[MaskedMatrix]]]:

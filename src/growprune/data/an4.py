@@ -4,11 +4,14 @@ The official layout is read as it is unpacked, with the official NIST SPHERE aud
 WAV copies of it.
 """
 
+import gzip
 import hashlib
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import soundfile
@@ -27,7 +30,7 @@ AN4_URLS = (
 # order, women and men apart: the four at positions n/8, 3n/8, 5n/8 and 7n/8, rounded down.
 AN4_DEV_SPEAKERS = ("fejs", "fjmd", "fmjd", "ftal", "mcrt", "mfaa", "mmsh", "msrb")
 
-# Of names, transcripts and 16-bit samples of all 1,078 utterances in the official order.
+# What `an4_digest` gives for the official corpus of 1,078 utterances.
 AN4_DIGEST = "83c481e067a87b9d18f5ab26293f78505085cc8bf44cca6904c6c8fbfd2d78ee"
 
 _SUFFIXES = (".sph", ".flac", ".wav")
@@ -58,23 +61,31 @@ def read_an4(folder: str | Path) -> Corpus:
     )
 
 
+def an4_digest(folder: str | Path) -> str:
+    """SHA-256 over names, transcripts and 16-bit samples, the same for every audio format.
+
+    Raises:
+        DataError: something is missing or damaged.
+    """
+    digest = hashlib.sha256()
+    for split in ("train", "test"):
+        for utterance in _read_split(Path(folder), split):
+            digest.update(f"{utterance.id} {utterance.text}\n".encode())
+            digest.update(_samples(utterance.audio))
+    return digest.hexdigest()
+
+
 def verify_an4(folder: str | Path) -> None:
     """Check that a folder holds exactly the official corpus, whatever its audio format.
 
     Raises:
         DataError: something is missing or differs.
     """
-    folder = Path(folder)
-    digest = hashlib.sha256()
-    for split in ("train", "test"):
-        for utterance in _read_split(folder, split):
-            digest.update(f"{utterance.id} {utterance.text}\n".encode())
-            digest.update(_samples(utterance.audio))
-    if digest.hexdigest() != AN4_DIGEST:
+    found = an4_digest(folder)
+    if found != AN4_DIGEST:
         raise DataError(
             f"{folder}: differs from the official AN4 corpus (SHA-256 of its contents "
-            f"{digest.hexdigest()[:16]}..., expected {AN4_DIGEST[:16]}...); fetch it again from "
-            f"{AN4_URLS[0]}"
+            f"{found[:16]}..., expected {AN4_DIGEST[:16]}...); fetch it again from {AN4_URLS[0]}"
         )
 
 
@@ -108,9 +119,7 @@ def download_an4(
         with tempfile.TemporaryDirectory(prefix=".an4-", dir=destination.parent) as temporary:
             archive = Path(temporary) / "an4_sphere.tar.gz"
             _fetch(urls, archive, destination, progress)
-            unpacked = _unpack(archive, Path(temporary))
-            verify_an4(unpacked)
-            unpacked.rename(destination)
+            _unpack(archive, Path(temporary)).rename(destination)
     except OSError as error:
         raise DataError(
             f"{destination}: cannot be written ({error.strerror or error}); "
@@ -185,7 +194,7 @@ def _fetch(
     for url in urls:
         try:
             return _fetch_one(url, archive, progress)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, HTTPException) as error:
             reasons.append(f"{url}: {error}")
     raise DataError(
         f"AN4 could not be downloaded ({'; '.join(reasons)}). Fetch {urls[0]} where the network "
@@ -209,12 +218,20 @@ def _fetch_one(url: str, archive: Path, progress: Callable[[int, int | None], No
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Extract, refusing members that would land outside `folder`."""
+    """Extract, refusing members that would land outside `folder`, and check what came."""
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:gz") as tar:
             tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(
-            f"the downloaded archive is not AN4's ({error}); try again, or fetch it by hand"
-        ) from error
+        found = an4_digest(folder / "an4")
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, DataError) as error:
+        raise _not_an4(str(error)) from error
+    if found != AN4_DIGEST:
+        raise _not_an4(f"contents have SHA-256 {found[:16]}..., not {AN4_DIGEST[:16]}...")
     return folder / "an4"
+
+
+def _not_an4(reason: str) -> DataError:
+    return DataError(
+        f"the downloaded archive is not the official AN4 ({reason}); try again, or fetch "
+        f"{AN4_URLS[0]} by hand"
+    )

@@ -8,6 +8,7 @@ from growprune.data.alphabet import Alphabet
 from growprune.data.an4 import download_an4, is_an4, read_an4
 from growprune.data.audio import SAMPLE_RATE, load_audio
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
+from growprune.data.spoken import make_corpus
 from growprune.errors import DataError
 
 SPLITS = ("train", "dev", "test")
@@ -36,6 +37,12 @@ CORPORA = (
         what="CMU AN4: 1,078 utterances of spelled names, numbers and dates, 48 minutes, English",
         licence="free for any use, see its LICENSE file",
         source="downloaded from CMU (64 MB) by `growprune data prepare an4`",
+    ),
+    KnownCorpus(
+        name="spoken",
+        what="synthetic speech of AN4's kind, many voices, any amount, exactly reproducible",
+        licence="yours: it is made on your machine, by eSpeak NG",
+        source="synthesised by `growprune data prepare spoken`; the demo makes its own",
     ),
 )
 
@@ -81,11 +88,12 @@ def prepare(
     """Check every recording of a corpus and write its manifests to `out`.
 
     Args:
-        source: A folder that `open_corpus` reads, or the name of a known corpus to download
-            into `out`.
+        source: A folder that `open_corpus` reads, or the name of a known corpus to fetch into
+            a folder of that name in `out`.
         out: Folder for the manifests, one per split, with durations.
         alphabet: If given, transcripts must be written in it.
-        progress: Called with the bytes received and expected while downloading.
+        progress: Called while fetching: bytes received and expected, or utterances made and
+            wanted.
 
     Returns:
         The corpus as it was written.
@@ -111,6 +119,9 @@ def _folder(
         return Path(source)
     if str(source) == "an4":
         return download_an4(out / "an4", progress)
+    if str(source) == "spoken":
+        make_corpus(out / "spoken", progress=progress)
+        return out / "spoken"
     raise DataError(
         f"{source}: neither a folder nor a known corpus; known are "
         f"{', '.join(corpus.name for corpus in CORPORA)}"

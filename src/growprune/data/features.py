@@ -56,10 +56,10 @@ class FeatureSettings(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.window < 2 or self.hop < 1:
+        if self.window < 2 or not 1 <= self.hop <= self.window:
             raise ValueError(
-                f"window_ms = {self.window_ms:g} and hop_ms = {self.hop_ms:g} are less than "
-                f"two samples and one sample at {self.sample_rate} Hz; make them longer"
+                f"window_ms = {self.window_ms:g} must cover two samples at {self.sample_rate} Hz "
+                f"and hop_ms = {self.hop_ms:g} between one sample and a window"
             )
         if not self.low_hz < self.top_hz <= self.sample_rate / 2:
             raise ValueError(

@@ -94,6 +94,11 @@ def _lines(path: Path) -> list[str]:
 
 def _utterance(line: str, manifest: Path, place: str) -> Utterance:
     entry = _parse(line, place)
+    if entry.get("offset"):
+        raise DataError(
+            f"{place}: offset is {entry['offset']!r}, but recordings are read whole; cut this one "
+            "into one file per utterance"
+        )
     name = _text(entry, "audio_filepath", place)
     audio = manifest.parent / name
     if not audio.is_file():

@@ -1,0 +1,157 @@
+import pytest
+import torch
+
+from growprune.metrics import totals
+from growprune.tasks import open_recipe
+from growprune.tasks.speech import SpeechModel
+from growprune.tasks.speech.settings import ModelSettings
+from growprune.tasks.speech.task import build_model
+
+
+def settings(bidirectional=True, norm="batch", convolutions=None, **recurrent):
+    convolutions = convolutions or [
+        {"channels": 5, "kernel": [3], "stride": [2]},
+        {"channels": 6, "kernel": [4], "stride": [2]},
+    ]
+    return ModelSettings.model_validate(
+        {
+            "front_end": {"norm": norm, "convolutions": convolutions},
+            "recurrent": {
+                "layers": 2,
+                "hidden_size": 4,
+                "bidirectional": bidirectional,
+                "norm": norm,
+                "gate_hidden_sizes": [3],
+            }
+            | recurrent,
+        }
+    )
+
+
+IMAGE = [
+    {"channels": 3, "kernel": [4, 5], "stride": [2, 2]},
+    {"channels": 2, "kernel": [2, 3], "stride": [1, 1]},
+]
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("merge", ["concatenate", "sum"])
+@pytest.mark.parametrize("convolutions", [None, IMAGE])
+@pytest.mark.parametrize("training", [True, False])
+def test_padding_never_changes_a_result(norm, merge, convolutions, training):
+    torch.manual_seed(0)
+    model = SpeechModel(settings(norm=norm, merge=merge, convolutions=convolutions), 10, 7)
+    model.double().train(training)
+    features, lengths = torch.randn(3, 23, 10, dtype=torch.float64), torch.tensor([23, 9, 14])
+    noisy = torch.cat([features, torch.full((3, 6, 10), 99.0)], dim=1)
+    for row, length in enumerate(lengths):
+        noisy[row, length:] = torch.randn(29 - length, 10)
+    clean, clean_lengths = model(features, lengths)
+    padded, padded_lengths = model(noisy, lengths)
+    assert torch.equal(clean_lengths, padded_lengths)
+    for row, length in enumerate(clean_lengths):
+        torch.testing.assert_close(padded[row, :length], clean[row, :length], rtol=0, atol=2e-7)
+
+
+def test_in_inference_company_does_not_matter():
+    torch.manual_seed(0)
+    model = SpeechModel(settings(), 10, 7).double().eval()
+    features, lengths = torch.randn(3, 23, 10, dtype=torch.float64), torch.tensor([23, 9, 14])
+    together, output_lengths = model(features, lengths)
+    for row, length in enumerate(lengths):
+        alone, _ = model(features[row : row + 1, :length], length[None])
+        assert alone.shape[1] == output_lengths[row] == model.output_length(int(length))
+        torch.testing.assert_close(together[row, : output_lengths[row]], alone[0])
+
+
+def test_batch_norm_sees_valid_frames_only():
+    from growprune.tasks.speech.model import FrameBatchNorm
+
+    norm = FrameBatchNorm(2, momentum=1.0)
+    x = torch.tensor([[[1.0, 5.0], [3.0, 7.0], [100.0, 100.0]]])
+    out = norm(x, torch.tensor([2]))
+    torch.testing.assert_close(
+        out, torch.tensor([[[-1.0, -1.0], [1.0, 1.0], [0, 0]]]), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(norm.running_mean, torch.tensor([2.0, 6.0]))
+
+
+@pytest.mark.parametrize("convolutions", [None, IMAGE])
+def test_a_unidirectional_model_does_not_look_ahead(convolutions):
+    torch.manual_seed(0)
+    model = SpeechModel(settings(False, "layer", convolutions), 10, 7).double().eval()
+    features = torch.randn(1, 24, 10, dtype=torch.float64)
+    changed = features.clone()
+    changed[:, 16:] += 1.0
+    before, _ = model(features, torch.tensor([24]))
+    after, _ = model(changed, torch.tensor([24]))
+    seen = 16 // model.stride
+    torch.testing.assert_close(before[:, :seen], after[:, :seen], rtol=0, atol=0)
+    assert not torch.allclose(before[:, seen:], after[:, seen:])
+
+
+def test_log_probabilities_sum_to_one_and_every_weight_gets_a_gradient():
+    torch.manual_seed(0)
+    model = SpeechModel(settings(), 10, 7)
+    log_probs, _ = model(torch.randn(2, 20, 10), torch.tensor([20, 12]))
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2, 5))
+    log_probs[0, :, 0].sum().backward()
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0
+        for n, p in model.named_parameters()
+        if "output" in n
+    )
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+
+
+def test_the_papers_deepspeech2_has_its_size():
+    with torch.device("meta"):
+        model = build_model(open_recipe("deepspeech2-an4"))
+    cells = sum(p.numel() for n, p in model.named_parameters() if n.startswith("recurrent.layers"))
+    first = 2 * 4 * 800 * (672 + 800 + 2)
+    others = 4 * 2 * 4 * 800 * (800 + 800 + 2)
+    assert model.front_end.output_size == 672
+    assert cells == first + others == 50_444_800
+
+
+def test_compared_dense_models_have_like_weights():
+    sizes = {}
+    for name in ("an4-lstm", "an4-hlstm-gp"):
+        with torch.device("meta"):
+            sizes[name] = sum(p.numel() for p in build_model(open_recipe(name)).parameters())
+    assert 0 <= sizes["an4-lstm"] / sizes["an4-hlstm-gp"] - 1 < 0.08
+
+
+def test_operations_count_active_connections_and_uses():
+    model = SpeechModel(settings(layers=1, gate_hidden_sizes=[]), 10, 7)
+    kept = {"output.weight": torch.zeros(7, 8, dtype=torch.bool)}
+    kept["output.weight"][0, :3] = True
+    rows = {row.name: row for row in model.operations(kept, frames_per_second=100.0)}
+    assert set(rows) == {name for name, _ in model.named_parameters()}
+    first, second = (rows[f"front_end.blocks.{i}.convolution.weight"] for i in (0, 1))
+    assert (first.active, first.uses_per_second) == (10 * 5 * 3, 50.0)
+    assert (second.active, second.uses_per_second) == (5 * 6 * 4, 25.0)
+    assert (rows["output.weight"].active, rows["output.weight"].weights) == (3, 56)
+    assert rows["recurrent.layers.0.weight_hh_l0"].uses_per_second == 25.0
+    assert rows["recurrent.layers.0.bias_ih_l0"].uses_per_second == 0.0
+    cost = totals(rows.values())
+    cells = 2 * (16 * 6 + 16 * 4)
+    assert cost["weights"]["recurrent"] == cells + 2 * 2 * 16
+    assert cost["flops_per_second"]["recurrent"] == 2 * 25 * cells
+    assert cost["flops_per_second"]["whole"] == 2 * (25 * cells + 50 * 150 + 25 * 120 + 25 * 3)
+    assert cost["weights"]["whole_dense"] - cost["weights"]["whole"] == 56 - 3
+
+
+def test_images_are_used_once_per_position():
+    model = SpeechModel(settings(convolutions=IMAGE), 10, 7)
+    rows = {row.name: row for row in model.operations({}, 100.0)}
+    assert [block.positions for block in model.front_end.blocks] == [4, 3]
+    assert rows["front_end.blocks.0.convolution.weight"].uses_per_second == 50 * 4
+    assert rows["front_end.blocks.1.convolution.weight"].uses_per_second == 50 * 3
+
+
+def test_a_kernel_wider_than_the_features_is_named():
+    wide = [{"channels": 2, "kernel": [11, 3], "stride": [1, 1]}]
+    with pytest.raises(ValueError, match="kernel of 11 bands does not fit 10 bands"):
+        SpeechModel(settings(convolutions=wide), 10, 7)

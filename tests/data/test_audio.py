@@ -145,6 +145,8 @@ def test_chunks_around_the_samples_do_not_matter(tmp_path):
     odd = b"LIST\x05\x00\x00\x00hello\x00"
     path.write_bytes(content[:place] + odd + content[place:] + odd)
     assert len(load_audio(path)) == 8000
+    with pytest.raises(DataError, match="truncated"):
+        load_audio(cut(path, 0.9))
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def _is_in_hlstm(owner_name: str, modules: dict[str, Module]) -> bool:
     """Whether the module or one around it is an HLSTM, known by its `gate_hidden_sizes`."""
     parts = owner_name.split(".")
     around = [".".join(parts[:end]) for end in range(len(parts) + 1)]
-    return any(hasattr(modules[name], "gate_hidden_sizes") for name in around)
+    return any(hasattr(modules[name], "gate_widths") for name in around)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

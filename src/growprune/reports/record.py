@@ -1,0 +1,175 @@
+"""Run records as the reports see them: read, checked, and grouped by recipe."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from growprune.errors import CheckpointError
+
+FILE = "record.json"
+_REMEDY = "finish the run (growprune train ... --resume) or repeat it"
+
+
+class _Part(BaseModel):
+    """Base of a record's parts; keys that no report uses are left alone."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Epoch(_Part):
+    """One point of a run's curves; error rates are fractions."""
+
+    epoch: int
+    phase: str
+    train_loss: float | None = None
+    dev_loss: float | None = None
+    dev_wer: float | None = None
+    density: float | None = None
+
+
+class Matrix(_Part):
+    """One weight matrix and how many of its connections are active."""
+
+    name: str
+    shape: tuple[int, ...] = Field(min_length=2)
+    active: int
+    density: float
+
+
+class Weights(_Part):
+    """Active connections and biases, and how many there would be without pruning."""
+
+    recurrent: float
+    whole: float
+    recurrent_dense: float
+    whole_dense: float
+
+
+class Flops(_Part):
+    """Floating-point operations per second of audio."""
+
+    recurrent: float
+    whole: float
+
+
+class Cost(_Part):
+    """What the model needs."""
+
+    weights: Weights
+    flops_per_second: Flops
+
+
+class Latency(_Part):
+    """Median time of one utterance and how it was measured."""
+
+    milliseconds: float
+    audio_seconds: float
+    runs: int
+    threads: int
+    engine: str
+
+
+class Split(_Part):
+    """Size of one split of the data."""
+
+    utterances: int
+    seconds: float | None = None
+
+
+class Data(_Part):
+    """What the run was trained on."""
+
+    name: str
+    splits: Mapping[str, Split]
+
+
+class Hardware(_Part):
+    """Where the run took place."""
+
+    cpu: str
+    cores: int | None = None
+    threads: int
+    device: str
+
+
+class Record(_Part):
+    """A finished run, format 1."""
+
+    format: Literal[1]
+    name: str
+    task: str
+    recipe: Mapping[str, Any]
+    seed: int
+    commit: str | None = None
+    dirty: bool = False
+    versions: Mapping[str, str]
+    hardware: Hardware
+    seconds: float
+    data: Data
+    epochs: tuple[Epoch, ...]
+    matrices: tuple[Matrix, ...]
+    cost: Cost
+    latency: Latency | None = None
+    scores: Mapping[str, Mapping[str, float]]
+
+
+def read_record(run: str | Path) -> Record:
+    """Read the record of the finished run in folder `run`.
+
+    Raises:
+        CheckpointError: the file is missing, or is not a record of format 1.
+    """
+    path = Path(run) / FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path}: no such run record; {_REMEDY}") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); {_REMEDY}") from None
+    return check_record(content, str(path))
+
+
+def check_record(content: object, source: str) -> Record:
+    """Return the parsed JSON of a record as a `Record`; `source` names it in errors.
+
+    Raises:
+        CheckpointError: a key is missing or has a value of the wrong kind.
+    """
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise CheckpointError(
+            f"{source}: not a run record of format 1 ({place}: {first['msg']}); {_REMEDY}"
+        ) from None
+
+
+def group_by_recipe(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Gather runs that differ in nothing but the seed, under the recipe's name, in given order.
+
+    Runs of one name whose settings or data differ stay apart, as "name", "name (2)" and so on.
+    """
+    groups: dict[str, list[Record]] = {}
+    labels: dict[str, str] = {}
+    for record in records:
+        settings = json.dumps([record.name, record.recipe, record.data.name], sort_keys=True)
+        if settings not in labels:
+            labels[settings] = _free_label(record.name, groups)
+        groups.setdefault(labels[settings], []).append(record)
+    return groups
+
+
+def _free_label(name: str, taken: Mapping[str, object]) -> str:
+    label, number = name, 1
+    while label in taken:
+        number += 1
+        label = f"{name} ({number})"
+    return label

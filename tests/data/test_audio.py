@@ -155,3 +155,17 @@ def test_chunks_around_the_samples_do_not_matter(tmp_path):
 def test_length_of_a_defective_file_is_an_error_too(tmp_path, kind, message):
     with pytest.raises(DataError, match=message):
         audio_seconds(defective(tmp_path, kind))
+
+
+@pytest.mark.parametrize("length", [1 << 20, 1 << 35])
+def test_header_that_promises_far_too_much_is_an_error(tmp_path, length):
+    path = write(tmp_path / "a.flac", tone(), subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    # The number of samples: the last 36 bits of the 8 bytes that begin at byte 10 of the first block.
+    place = content.index(b"fLaC") + 8 + 10
+    packed = int.from_bytes(content[place : place + 8], "big")
+    packed = packed >> 36 << 36 | length
+    content[place : place + 8] = packed.to_bytes(8, "big")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="truncated"):
+        load_audio(path)

@@ -66,7 +66,7 @@ def _read(path: Path) -> tuple[np.ndarray, int]:
     with file:
         try:
             samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
+        except (soundfile.SoundFileError, MemoryError) as error:  # a broken header asks for all
             raise DataError(
                 f"{path}: truncated or damaged ({_reason(error)}); copy or download it again"
             ) from error

@@ -161,7 +161,7 @@ def test_length_of_a_defective_file_is_an_error_too(tmp_path, kind, message):
 def test_header_that_promises_far_too_much_is_an_error(tmp_path, length):
     path = write(tmp_path / "a.flac", tone(), subtype="PCM_16")
     content = bytearray(path.read_bytes())
-    # The number of samples: the last 36 bits of the 8 bytes that begin at byte 10 of the first block.
+    # Its number of samples: the last 36 bits of bytes 10 to 17 of the first block.
     place = content.index(b"fLaC") + 8 + 10
     packed = int.from_bytes(content[place : place + 8], "big")
     packed = packed >> 36 << 36 | length

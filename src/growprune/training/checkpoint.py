@@ -52,7 +52,7 @@ class Weights:
             ) from None
         for name, module in model.named_modules():
             if name in self.negative_slopes:
-                module.negative_slope = self.negative_slopes[name]  # type: ignore[assignment]
+                module.negative_slope = self.negative_slopes[name]
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:

@@ -171,8 +171,9 @@ def _merge(lower: Table, upper: Table) -> Table:
     merged = dict(lower)
     for key, value in upper.items():
         below = merged.get(key)
-        both_tables = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = _merge(below, value) if both_tables else value
+        if isinstance(below, dict) and isinstance(value, dict):
+            value = _merge(below, value)
+        merged[key] = value
     return merged
 
 

@@ -146,7 +146,7 @@ def test_operations_count_active_connections_and_uses():
 def test_images_are_used_once_per_position():
     model = SpeechModel(settings(convolutions=IMAGE), 10, 7)
     rows = {row.name: row for row in model.operations({}, 100.0)}
-    assert [block.positions for block in model.front_end.blocks] == [4, 3]
+    assert model.front_end.positions == [4, 3]
     assert rows["front_end.blocks.0.convolution.weight"].uses_per_second == 50 * 4
     assert rows["front_end.blocks.1.convolution.weight"].uses_per_second == 50 * 3
 

@@ -1,6 +1,7 @@
 """The recogniser: convolutions, recurrent layers, and a distribution over letters per frame."""
 
 from collections.abc import Iterator, Mapping
+from math import prod
 
 import torch
 from torch import nn
@@ -54,17 +55,14 @@ class SpeechModel(nn.Module):
 
     def output_length(self, frames: int) -> int:
         """Output frames for `frames` feature frames."""
-        for block in self.front_end.blocks:
-            frames = -(-frames // block.time_stride)
+        for stride in self.front_end.strides:
+            frames = -(-frames // stride)
         return frames
 
     @property
     def stride(self) -> int:
         """Feature frames per output frame."""
-        product = 1
-        for block in self.front_end.blocks:
-            product *= block.time_stride
-        return product
+        return prod(self.front_end.strides)
 
     def operations(
         self, masks: Mapping[str, torch.Tensor], frames_per_second: float
@@ -72,9 +70,10 @@ class SpeechModel(nn.Module):
         """Every parameter with its cost, at so many feature frames per second of audio."""
         uses = {}
         rate = frames_per_second
-        for index, block in enumerate(self.front_end.blocks):
-            rate /= block.time_stride
-            uses[f"front_end.blocks.{index}.convolution.weight"] = rate * block.positions
+        steps = zip(self.front_end.strides, self.front_end.positions, strict=True)
+        for index, (stride, positions) in enumerate(steps):
+            rate /= stride
+            uses[f"front_end.blocks.{index}.convolution.weight"] = rate * positions
         for name, weight in self.named_parameters():
             active = int(masks[name].sum()) if name in masks else weight.numel()
             per_second = uses.get(name, rate if weight.ndim >= 2 else 0.0)
@@ -88,10 +87,14 @@ class FrontEnd(nn.Module):
     def __init__(self, settings: FrontEndSettings, bands: int, causal: bool) -> None:
         super().__init__()
         self.blocks = nn.ModuleList()
+        self.strides: list[int] = []
+        self.positions: list[int] = []
         width, channels = bands, 1
         for convolution in settings.convolutions:
             block = ConvolutionBlock(settings, convolution, width, channels, causal)
             self.blocks.append(block)
+            self.strides.append(block.time_stride)
+            self.positions.append(block.positions)
             width, channels = block.positions, block.channels
         self.output_size = width * channels
 
@@ -127,7 +130,7 @@ class ConvolutionBlock(nn.Module):
         if self.over_time:
             self.positions = 1
             self.convolution = nn.Conv1d(
-                width * channels, self.channels, settings.kernel, settings.stride
+                width * channels, self.channels, settings.kernel[0], settings.stride[0]
             )
         else:
             self.positions = (width - settings.kernel[0]) // settings.stride[0] + 1
@@ -136,7 +139,10 @@ class ConvolutionBlock(nn.Module):
                     f"a kernel of {settings.kernel[0]} bands does not fit {width} bands; "
                     "make it smaller or use more bands"
                 )
-            self.convolution = nn.Conv2d(channels, self.channels, settings.kernel, settings.stride)
+            high, long = settings.kernel
+            self.convolution = nn.Conv2d(
+                channels, self.channels, (high, long), (settings.stride[0], settings.stride[1])
+            )
         self.norm = frame_norm(shared.norm, self.channels)
         self.activation = nn.Hardtanh(0, 20) if shared.activation == "hardtanh" else nn.LeakyReLU()
         self.dropout = nn.Dropout(shared.dropout)
@@ -219,11 +225,9 @@ class NoNorm(nn.Module):
 
 def frame_norm(kind: str, channels: int) -> nn.Module:
     """The norm a recipe names: `batch`, `layer` or `none`."""
-    return {
-        "batch": FrameBatchNorm,
-        "layer": FrameLayerNorm,
-        "none": lambda _: NoNorm(),
-    }[kind](channels)
+    if kind == "none":
+        return NoNorm()
+    return FrameBatchNorm(channels) if kind == "batch" else FrameLayerNorm(channels)
 
 
 def _valid(lengths: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,171 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from growprune import __version__
+from growprune.cli.app import app, main
+from growprune.data.spoken import make_corpus
+
+COMMANDS = ["data list", "data prepare", "train", "evaluate", "transcribe", "report", "demo"]
+TINY = [
+    "model.recurrent.hidden_size=8", "model.recurrent.gate_hidden_sizes=[8]",
+    "training.epochs=4", "training.threads=1", "plan.grow.epochs=1", "plan.grow.interval=2",
+    "plan.prune.rounds=1", "plan.shift.epochs=1",
+]  # fmt: skip
+
+
+def run(*words):
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def fails(capsys, *words):
+    """The one line that a user sees."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    assert caught.value.code == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1, captured.err
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus") / "spoken"
+    return folder, make_corpus(folder, train=12, dev=3, test=3)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    sets = [word for value in TINY for word in ("--set", value)]
+    output = run("train", "demo-hlstm-gp", "--data", corpus[0], "--out", out, "--seed", 3, *sets)
+    assert "dev WER" in output
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    output = " ".join(run(*command.split(), "--help").split())
+    assert f"Example: growprune {command}" in output
+
+
+def test_the_list_of_commands_is_complete():
+    group = typer.main.get_command(app)
+    names = set()
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        names |= {f"{name} {sub}" for sub in inner} if inner else {name}
+    assert names == set(COMMANDS)
+
+
+def test_a_run_records_everything_its_figures_depend_on(trained):
+    record = json.loads((trained / "record.json").read_text())
+    assert record["seed"] == 3
+    assert record["recipe"]["training"]["epochs"] == 4
+    assert record["versions"]["growprune"] == __version__
+    assert record["data"]["splits"]["train"]["utterances"] == 12
+    assert [entry["phase"] for entry in record["epochs"]] == ["grow", "prune", "shift", "retrain"]
+    active = sum(row["active"] for row in record["matrices"])
+    assert active < record["cost"]["weights"]["whole"] < record["cost"]["weights"]["whole_dense"]
+    assert list((trained / "tensorboard").glob("events*"))
+
+
+def test_evaluate_enters_scores_and_latency_in_the_record(trained):
+    output = run("evaluate", trained)
+    assert "test" in output
+    record = json.loads((trained / "record.json").read_text())
+    assert record["scores"]["test"].keys() == {"wer", "cer"}
+    assert record["latency"]["threads"] == 1
+    run("evaluate", trained, "--split", "dev", "--beam", 4, "--lm-order", 2)
+    record = json.loads((trained / "record.json").read_text())
+    assert "dev/beam 4, 2-gram" in record["scores"]
+
+
+def test_transcribe_writes_text_or_json_with_times(trained, corpus):
+    row = corpus[1].split("test")[0]
+    line = run("transcribe", trained, row.audio)
+    name, _, text = line.rstrip("\n").partition("\t")
+    assert name == str(row.audio)
+    found = json.loads(run("transcribe", trained, row.audio, "--json"))
+    assert found["text"] == text
+    assert " ".join(word["word"] for word in found["words"]) == text
+    for word in found["words"]:
+        assert 0 <= word["start"] < word["end"] <= row.duration + 0.1
+
+
+def test_one_bad_file_does_not_stop_the_others(trained, corpus, tmp_path, capsys):
+    bad = tmp_path / "noise.wav"
+    bad.write_bytes(b"not audio at all")
+    with pytest.raises(SystemExit):
+        main(["transcribe", str(trained), str(bad), str(corpus[1].split("test")[0].audio)])
+    captured = capsys.readouterr()
+    assert str(bad) in captured.err.replace("\n", "")
+    assert "1 of 2 files could not be transcribed" in captured.err
+    assert captured.out.startswith(str(corpus[1].split("test")[0].audio))
+
+
+def test_report_draws_tables_and_pictures(trained, tmp_path):
+    output = run("report", trained, "--out", tmp_path / "report")
+    assert "report.md" in output.replace("\n", "")
+    assert (tmp_path / "report" / "report.md").read_text().startswith("#")
+    assert len(list((tmp_path / "report").glob("*.png"))) >= 2
+
+
+def test_data_prepare_writes_checked_manifests(corpus, tmp_path):
+    run("data", "prepare", corpus[0], "--out", tmp_path / "manifests")
+    lines = (tmp_path / "manifests" / "train.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    assert json.loads(lines[0])["duration"] > 0
+    assert "an4" in run("data", "list")
+
+
+def test_errors_are_one_line_naming_the_thing_and_the_remedy(trained, corpus, tmp_path, capsys):
+    folder = str(corpus[0])
+    assert "no recipe named 'nope'" in fails(capsys, "train", "nope", "--data", folder)
+    missing = str(tmp_path / "none")
+    assert missing in fails(capsys, "train", "demo-lstm", "--data", missing)
+    wrong = fails(capsys, "train", "demo-lstm", "--data", folder, "--set", "training.epoch=1")
+    assert "unknown key 'training.epoch'; did you mean 'epochs'?" in wrong
+    taken = fails(capsys, "train", "demo-lstm", "--data", folder, "--out", trained)
+    assert "already holds a run" in taken
+    assert "not a run" in fails(capsys, "transcribe", tmp_path, tmp_path / "a.wav")
+    assert "not a run" in fails(capsys, "evaluate", tmp_path)
+    assert "record" in fails(capsys, "report", tmp_path)
+
+
+def test_a_full_disk_stops_training_with_one_line_and_no_half_file(
+    corpus, tmp_path, capsys, monkeypatch
+):
+    import errno
+
+    import torch
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    out = tmp_path / "run"
+    sets = [word for value in TINY for word in ("--set", value)]
+    words = ["train", "demo-hlstm-gp", "--data", corpus[0], "--out", out, *sets]
+    with pytest.raises(SystemExit):
+        main([str(word) for word in words])
+    assert "checkpoint.pt: the disk is full" in capsys.readouterr().err.replace("\n", " ")
+    assert {entry.name for entry in out.iterdir()} <= {"tensorboard", "run.json"}
+
+
+def test_debug_shows_the_trace():
+    command = [sys.executable, "-m", "growprune", "--debug", "train", "nope", "--data", "."]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_version():
+    assert run("--version") == f"growprune {__version__}\n"

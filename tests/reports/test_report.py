@@ -19,7 +19,7 @@ def test_report_holds_table_curves_and_connections(make_run, tmp_path):
     pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
     assert pictures == ["curves.png", "connections-small-seed0.png"]
     found = {path.name for path in page.parent.iterdir()}
-    assert found == {"report.md", *pictures}
+    assert found == {"report.md", "records", *pictures}
     assert "## Connections of base, seed 0\n\nDense: every connection is active." in text
     assert "| lstm.weight_ih_l0 | 8 x 3 | 12 | 50.0% |" in text
     assert "| conv.weight | 2 x 3 x 5 | 30 | 100.0% |" in text
@@ -91,3 +91,12 @@ def test_reports_load_neither_torch_nor_pyplot():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_report_can_be_made_again_from_the_records_it_keeps(make_run, tmp_path):
+    runs = [make_run("a", seed=0), make_run("b", seed=1)]
+    first = write_report(runs, tmp_path / "first").read_text()
+    kept = sorted((tmp_path / "first" / "records").glob("*.json"))
+    assert [path.name for path in kept] == ["base-seed0.json", "base-seed1.json"]
+    again = write_report(kept, tmp_path / "again").read_text()
+    assert again.split("## Training")[0] == first.split("## Training")[0]

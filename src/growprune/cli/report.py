@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from growprune.reports import print_comparison, write_report
-from growprune.training import read_record
+from growprune.reports import print_comparison, read_record, write_report
 
 
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Finished runs; the first is compared with."),
+        typer.Argument(help="Folders or record files; the others are compared with the first."),
     ],
     out: Annotated[
         Path | None, typer.Option(help="The report's folder; RUN/report if not given.")

@@ -117,12 +117,12 @@ class Record(_Part):
 
 
 def read_record(run: str | Path) -> Record:
-    """Read the record of the finished run in folder `run`.
+    """Read the record of a finished run, given its folder or the record file itself.
 
     Raises:
         CheckpointError: the file is missing, or is not a record of format 1.
     """
-    path = Path(run) / FILE
+    path = record_path(run)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -134,6 +134,12 @@ def read_record(run: str | Path) -> Record:
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error}); {_REMEDY}") from None
     return check_record(content, str(path))
+
+
+def record_path(run: str | Path) -> Path:
+    """Where the record of a run lies, given the run's folder or the record file itself."""
+    path = Path(run)
+    return path if path.suffix == ".json" else path / FILE
 
 
 def check_record(content: object, source: str) -> Record:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from growprune.errors import CheckpointError
 from growprune.files import write_text
 from growprune.reports.plots import plot_connections, plot_curves
-from growprune.reports.record import Record, group_by_recipe, read_record
+from growprune.reports.record import Record, group_by_recipe, read_record, record_path
 from growprune.reports.table import comparison_table
 
 WEIGHTS = "weights.safetensors"
@@ -23,8 +23,11 @@ Masks = dict[str, NDArray[np.uint8]]
 def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     """Compare finished runs: write `report.md`, `curves.png` and pictures of the connections.
 
+    Beside them, `records/` gets a copy of every record, from which the page can be made again.
+
     Args:
-        runs: folders of finished runs; the first is the one the others are compared with.
+        runs: folders of finished runs, or their record files; the first is the one the others
+            are compared with.
         out: the report's folder; files of an earlier report there are replaced.
 
     Returns:
@@ -39,13 +42,16 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     records = [read_record(run) for run in runs]
     table = comparison_table(records).markdown()
     masks = [
-        _read_masks(Path(run) / WEIGHTS, record) for run, record in zip(runs, records, strict=True)
+        _read_masks(record_path(run).with_name(WEIGHTS), record)
+        for run, record in zip(runs, records, strict=True)
     ]
     groups = group_by_recipe(records)
     plot_curves(groups, out / "curves.png")
     sections = ["# Report\n", table, "## Training\n\n![Curves over the epochs](curves.png)\n"]
     names = _unique_names(records)
-    for record, found, name in zip(records, masks, names, strict=True):
+    originals = [record_path(run).read_text(encoding="utf-8") for run in runs]
+    for record, found, name, text in zip(records, masks, names, originals, strict=True):
+        write_text(out / "records" / f"{name}.json", text)
         picture = f"connections-{name}.png"
         if found:
             plot_connections(record, found, out / picture)

@@ -7,8 +7,6 @@ layers has exactly the parameters of `torch.nn.LSTM`. Later stages belong to one
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -18,39 +16,6 @@ FORGET = 1
 
 GateHiddenSizes = Sequence[int] | Mapping[str, Sequence[int]]
 Widths = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class GateGroup:
-    """Neighbouring gates with the same hidden widths: their later stages run as one batch.
-
-    Attributes:
-        first: index of the first gate of the group, 0 to 3.
-        count: number of gates in it.
-        widths: hidden widths each of them has; empty for a gate that is one affine map.
-        start: first row of the group in the concatenated first stage.
-        rows: rows that each gate has there.
-    """
-
-    first: int
-    count: int
-    widths: tuple[int, ...]
-    start: int
-    rows: int
-
-    @property
-    def gates(self) -> slice:
-        """Gates of the group, out of the four."""
-        return slice(self.first, self.first + self.count)
-
-    def split(self, first: Tensor) -> Tensor:
-        """The group's part of the first stage, (rows, units), as (gates, rows, its units)."""
-        return first[:, self.columns].unflatten(1, (self.count, self.rows)).transpose(0, 1)
-
-    @property
-    def columns(self) -> slice:
-        """Columns of the group in the first stage."""
-        return slice(self.start, self.start + self.count * self.rows)
 
 
 def parse_gate_hidden_sizes(sizes: GateHiddenSizes) -> Widths:
@@ -74,23 +39,16 @@ def parse_gate_hidden_sizes(sizes: GateHiddenSizes) -> Widths:
     return widths
 
 
-def gate_groups(widths: Widths, hidden_size: int) -> tuple[GateGroup, ...]:
-    """Group neighbouring gates of equal widths, in the order of the concatenated first stage."""
-    groups = []
-    first = start = 0
-    for gate_widths, members in groupby(widths):
-        count = len(list(members))
-        rows = (*gate_widths, hidden_size)[0]
-        groups.append(GateGroup(first, count, gate_widths, start, rows))
-        first, start = first + count, start + count * rows
-    return tuple(groups)
+def first_rows(widths: Widths, hidden_size: int) -> list[int]:
+    """Rows of each gate in the concatenated first stage."""
+    return [(*gate, hidden_size)[0] for gate in widths]
 
 
 def parameter_shapes(
     input_size: int, hidden_size: int, widths: Widths
 ) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter of one layer and direction, by name without the layer's suffix."""
-    rows = sum((*gate, hidden_size)[0] for gate in widths)
+    rows = sum(first_rows(widths, hidden_size))
     shapes: dict[str, tuple[int, ...]] = {
         "weight_ih": (rows, input_size),
         "weight_hh": (rows, hidden_size),
@@ -124,10 +82,10 @@ def initialize(
         if name.startswith("bias"):
             nn.init.zeros_(parameter)
     fan_in = parameters["weight_ih"].shape[1] + hidden_size
-    for group in gate_groups(widths, hidden_size):
-        for name in ("weight_ih", "weight_hh"):
-            rows = parameters[name][group.columns]
-            _uniform(rows, _bound(fan_in, slope) if group.widths else 1 / math.sqrt(hidden_size))
+    for name in ("weight_ih", "weight_hh"):
+        gates = parameters[name].split(first_rows(widths, hidden_size))
+        for gate, rows in zip(widths, gates, strict=True):
+            _uniform(rows, _bound(fan_in, slope) if gate else 1 / math.sqrt(hidden_size))
     for letter, gate in zip(GATE_LETTERS.values(), widths, strict=True):
         for stage, fan_in in enumerate(gate, start=1):
             feeds_hidden = stage < len(gate)
@@ -142,8 +100,7 @@ def _forget_bias(parameters: dict[str, nn.Parameter], hidden_size: int, widths: 
     depth = len(widths[FORGET])
     if depth:
         return parameters[f"bias_f_{depth}"]
-    start = sum((*gate, hidden_size)[0] for gate in widths[:FORGET])
-    return parameters["bias_ih"][start : start + hidden_size]
+    return parameters["bias_ih"].split(first_rows(widths, hidden_size))[FORGET]
 
 
 def _bound(fan_in: int, slope: float) -> float:

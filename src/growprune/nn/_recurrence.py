@@ -26,9 +26,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import leaky_relu_
 
-from growprune.nn._gates import GateGroup
+from growprune.nn._gates import Widths, first_rows
+from growprune.nn._products import linear
+
+INPUT, FORGET, CELL, OUTPUT = range(4)
+SQUASH = (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)
 
 
 @dataclass(frozen=True)
@@ -36,15 +39,15 @@ class Plan:
     """Everything about one pass that is not a tensor.
 
     Attributes:
-        groups: the gates, grouped by equal hidden widths.
+        widths: hidden widths of each gate.
         batch_sizes: sequences alive at each step, never rising.
         reverse: run time backwards.
         slope: of the leaky ReLU below zero.
         keep: probability that dropout keeps a hidden activation; 1 for none.
-        product_dtype: what matrix products are computed in; states and sums keep the weights'.
+        product_dtype: what matrix products are computed in; the rest keeps the weights' type.
     """
 
-    groups: tuple[GateGroup, ...]
+    widths: Widths
     batch_sizes: list[int]
     reverse: bool
     slope: float
@@ -77,7 +80,7 @@ def recur(
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Recurrence.apply(plan, *tensors)
     with torch.autocast(x.device.type, enabled=False):
-        return _forward(plan, x, h, c, parameters, record=False)[0]
+        return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
 
 
 class _Recurrence(torch.autograd.Function):
@@ -86,7 +89,7 @@ class _Recurrence(torch.autograd.Function):
         ctx: Any, plan: Plan, x: Tensor, h: Tensor, c: Tensor, *parameters: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
-            results, tape = _forward(plan, x, h, c, parameters, record=True)
+            results, tape = _forward(plan, x, h, c, _prepare(plan, parameters), record=True)
         ctx.plan, ctx.split = plan, 1 + len(parameters)
         ctx.save_for_backward(x, *parameters, *_flatten(tape))
         return results
@@ -96,46 +99,26 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors[: ctx.split]
         tape = _unflatten(ctx.plan, ctx.saved_tensors[ctx.split :])
+        weights = _prepare(ctx.plan, parameters)
         _, *needed = ctx.needs_input_grad
         with torch.autocast(x.device.type, enabled=False):
-            return None, *_backward(ctx.plan, x, parameters, tape, grads, needed)
+            return None, *_backward(ctx.plan, x, weights, tape, grads, needed)
 
 
 class _Weights(NamedTuple):
-    """Parameters as the loops want them: in the dtype of the products, later stages batched.
+    """Parameters as the loops want them: weights in the dtype of the products.
 
     Attributes:
         ih: (first-stage units, input_size).
         hh: (first-stage units, hidden_size).
         bias: both biases of the first stage together, (first-stage units,).
-        later: for each group its later stages: weights (gates, out, in), biases (gates, 1, out).
+        later: for each gate its later stages: weight (out, in) and bias (out,).
     """
 
     ih: Tensor
     hh: Tensor
-    bias: Tensor
-    later: list[list[tuple[Tensor, Tensor]]]
-
-
-class _Layers(NamedTuple):
-    """A value for every unit of the gate networks: its activation, or its gradient.
-
-    Attributes:
-        first: first stage of all gates, (rows, first-stage units).
-        later: for each group its further hidden layers, each (gates, rows, width).
-        gates: i, f, g, o, (4, rows, hidden_size).
-    """
-
-    first: Tensor
-    later: list[list[Tensor]]
-    gates: Tensor
-
-    def chains(self, groups: Sequence[GateGroup]) -> list[list[Tensor]]:
-        """For each group its layers from the first stage to the gates, (gates, rows, width)."""
-        return [
-            [group.split(self.first), *later, self.gates[group.gates]]
-            for group, later in zip(groups, self.later, strict=True)
-        ]
+    bias: Tensor | None
+    later: list[list[tuple[Tensor, Tensor | None]]]
 
 
 class _Tape(NamedTuple):
@@ -144,83 +127,84 @@ class _Tape(NamedTuple):
     Attributes:
         h: hidden state each row started from, (rows, hidden_size).
         c: cell state each row started from, (rows, hidden_size).
-        layers: the activations.
-        scales: for each group what dropout multiplied its hidden layers by, (gates, rows, width)
-            each; empty lists without dropout.
+        gates: i, f, g, o, (4, rows, hidden_size).
+        hidden: for each gate the activations of its hidden layers, (rows, width) each.
+        scales: for each gate what dropout multiplied them by; empty lists without dropout.
     """
 
     h: Tensor
     c: Tensor
-    layers: _Layers
+    gates: Tensor
+    hidden: list[list[Tensor]]
     scales: list[list[Tensor]]
 
 
+def _prepare(plan: Plan, parameters: Sequence[Tensor | None]) -> _Weights:
+    ih, hh, bias_ih, bias_hh, *others = parameters
+    assert ih is not None
+    assert hh is not None
+    bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
+    rest = iter(others)
+    later = [[(_cast(plan, next(rest)), next(rest)) for _ in gate] for gate in plan.widths]
+    return _Weights(_cast(plan, ih), _cast(plan, hh), bias, later)
+
+
+def _cast(plan: Plan, weight: Tensor | None) -> Tensor:
+    assert weight is not None
+    return weight.to(plan.product_dtype)
+
+
 def _flatten(tape: _Tape) -> list[Tensor]:
-    first, later, gates = tape.layers
-    return [tape.h, tape.c, first, gates, *itertools.chain(*later, *tape.scales)]
+    return [tape.h, tape.c, tape.gates, *itertools.chain(*tape.hidden, *tape.scales)]
 
 
 def _unflatten(plan: Plan, tensors: Sequence[Tensor]) -> _Tape:
-    h, c, first, gates, *others = tensors
+    h, c, gates, *others = tensors
     rest = iter(others)
-    later = [[next(rest) for _ in group.widths[1:]] for group in plan.groups]
-    scales = [[next(rest) for _ in group.widths if plan.keep < 1] for group in plan.groups]
-    return _Tape(h, c, _Layers(first, later, gates), scales)
-
-
-def _prepare(plan: Plan, parameters: Sequence[Tensor | None]) -> _Weights:
-    ih, hh, bias_ih, bias_hh = parameters[:4]
-    assert ih is not None
-    assert hh is not None
-    bias = ih.new_zeros(len(ih)) if bias_ih is None or bias_hh is None else bias_ih + bias_hh
-    rest = iter(parameters[4:])
-    later = []
-    for group in plan.groups:
-        gates = [[(next(rest), next(rest)) for _ in group.widths] for _ in range(group.count)]
-        later.append([_batch(stage, plan.product_dtype) for stage in zip(*gates, strict=True)])
-    return _Weights(ih.to(plan.product_dtype), hh.to(plan.product_dtype), bias, later)
-
-
-def _batch(stage: Sequence[Any], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Stack one stage of several gates: weights (gates, out, in), biases (gates, 1, out)."""
-    weights = torch.stack([weight for weight, _ in stage])
-    biases = [weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in stage]
-    return weights.to(dtype), torch.stack(biases).unsqueeze(1)
+    hidden = [[next(rest) for _ in gate] for gate in plan.widths]
+    scales = [[next(rest) for _ in gate if plan.keep < 1] for gate in plan.widths]
+    return _Tape(h, c, gates, hidden, scales)
 
 
 def _forward(
-    plan: Plan,
-    x: Tensor,
-    h: Tensor,
-    c: Tensor,
-    parameters: Sequence[Tensor | None],
-    *,
-    record: bool,
+    plan: Plan, x: Tensor, h: Tensor, c: Tensor, weights: _Weights, *, record: bool
 ) -> tuple[tuple[Tensor, Tensor, Tensor], _Tape]:
     """Outputs and last states, and the tape, which is filled only if `record` is set."""
-    weights = _prepare(plan, parameters)
     # What no backward pass will read needs room for one step only, which all steps share.
-    rows = len(x) if record or plan.keep < 1 else len(h)
-    first = _affine(weights.bias, x, weights.ih.t(), out=h.new_empty(len(x), len(weights.ih)))
-    later = [[first.new_empty(g.count, rows, w) for w in g.widths[1:]] for g in plan.groups]
-    layers = _Layers(first, later, h.new_empty(4, rows, h.shape[1]))
-    scales = _dropout_scales(plan, layers)
-    tape = _Tape(h.new_empty(rows, h.shape[1]), h.new_empty(rows, h.shape[1]), layers, scales)
+    rows = len(x) if record else len(h)
+    hidden = [[h.new_empty(rows, width) for width in gate] for gate in plan.widths]
+    scales = [
+        [_dropout_scale(plan, h, width) for width in gate if plan.keep < 1] for gate in plan.widths
+    ]
+    before = h.new_empty(2, rows, h.shape[1])
+    tape = _Tape(before[0], before[1], h.new_empty(4, rows, h.shape[1]), hidden, scales)
+    first = linear(x.to(h.dtype).contiguous(), weights.ih, weights.bias)
     h, c, outputs = h.clone(), c.clone(), h.new_empty(len(x), h.shape[1])
-    _forward_loop(plan, weights, tape, h, c, outputs)
+    _forward_loop(plan, weights, tape, first, h, c, outputs)
     return (outputs, h, c), tape
 
 
 def _forward_loop(
-    plan: Plan, weights: _Weights, tape: _Tape, h: Tensor, c: Tensor, outputs: Tensor
+    plan: Plan,
+    weights: _Weights,
+    tape: _Tape,
+    first: Tensor,
+    h: Tensor,
+    c: Tensor,
+    outputs: Tensor,
 ) -> None:
-    """Walk through time, advancing the states h and c in place."""
-    hh = weights.hh.t()
-    later = [[(weight.mT, bias) for weight, bias in stages] for stages in weights.later]
-    chains = _nested_steps(plan, tape.layers.chains(plan.groups))
-    scales = _nested_steps(plan, tape.scales)
-    gates, first = _steps(plan, tape.layers.gates), _steps(plan, tape.layers.first)
-    h_before, c_before, out = (_steps(plan, rows) for rows in (tape.h, tape.c, outputs))
+    """Walk through time, advancing the states h and c in place.
+
+    `first` arrives with what the input adds to the first stage, (rows, first-stage units).
+    """
+    hh = _fast(weights.hh)
+    later = [[(_fast(weight), bias) for weight, bias in stages] for stages in weights.later]
+    hidden, scales = _nested_steps(plan, tape.hidden), _nested_steps(plan, tape.scales)
+    gates = list(zip(*(_steps(plan, gate) for gate in tape.gates), strict=True))
+    sums, h_before, c_before, out = (
+        _steps(plan, rows) for rows in (first, tape.h, tape.c, outputs)
+    )
+    gate_rows = first_rows(plan.widths, h.shape[1])
     tanh_c = torch.empty_like(c)
     for t in plan.order:
         n = plan.batch_sizes[t]
@@ -228,13 +212,11 @@ def _forward_loop(
         h_before[t].copy_(h_t)
         c_before[t].copy_(c_t)
 
-        _affine(first[t], h_t, hh, out=first[t])
-        for stages, chain, scale in zip(later, chains[t], scales[t], strict=True):
-            _gate_networks(stages, chain, scale, plan.slope)
-        i, f, g, o = gates[t].unbind()
-        gates[t][:2].sigmoid_()  # i and f
-        g.tanh_()
-        o.sigmoid_()
+        starts = sums[t].add_(linear(h_t, hh)).split(gate_rows, dim=1)
+        for k, squash in enumerate(SQUASH):
+            z = _gate_network(plan, starts[k], later[k], hidden[t][k], scales[t][k])
+            squash(z, out=gates[t][k])
+        i, f, g, o = gates[t]
 
         c_t.mul_(f).addcmul_(i, g)
         torch.tanh(c_t, out=tanh_t)
@@ -242,79 +224,94 @@ def _forward_loop(
         out[t].copy_(h_t)
 
 
-def _gate_networks(
-    stages: Sequence[tuple[Tensor, Tensor]],
-    chain: Sequence[Tensor],
+def _gate_network(
+    plan: Plan,
+    z: Tensor,
+    stages: Sequence[tuple[Tensor, Tensor | None]],
+    hidden: Sequence[Tensor],
     scales: Sequence[Tensor],
-    slope: float,
-) -> None:
-    """From the first stage's sums to the gates' sums, for the gates of one group."""
+) -> Tensor:
+    """From the sums of a gate's first stage to those of its last, noting the activations."""
     for stage, (weight, bias) in enumerate(stages):
-        a = leaky_relu_(chain[stage], slope)
+        a = torch.ops.aten.leaky_relu.out(z, plan.slope, out=hidden[stage])
         if scales:
             a.mul_(scales[stage])
-        _affine(bias, a, weight, out=chain[stage + 1])
-    if not stages:
-        chain[1].copy_(chain[0])
+        z = linear(a, weight, bias)
+    return z
 
 
 def _backward(
     plan: Plan,
     x: Tensor,
-    parameters: Sequence[Tensor | None],
+    weights: _Weights,
     tape: _Tape,
     grads: Sequence[Tensor],
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, h, c and the parameters; None where not needed."""
-    weights = _prepare(plan, parameters)
     dout, dh, dc = grads[0], grads[1].clone(), grads[2].clone()
     deltas, dc_dh = _derivatives(plan, tape)
-    _backward_loop(plan, weights, deltas, dc_dh, tape.layers.gates[1], dout, dh, dc)
+    _backward_loop(plan, weights, deltas, dc_dh, tape.gates[FORGET], dout, dh, dc)
 
-    need_x, _, _, need_ih, need_hh, need_bias, _, *need_later = needed
-    dbias = deltas.first.sum(0) if need_bias else None
+    need_x, _, _, need_ih, need_hh, *need_biases = needed[:7]
+    dbias = deltas.first.sum(0) if any(need_biases) else None
     return [
-        _product(deltas.first, weights.ih).to(x.dtype) if need_x else None,
+        linear(deltas.first, weights.ih.t()).to(x.dtype) if need_x else None,
         dh,
         dc,
-        _weight_gradient(plan, deltas.first, x) if need_ih else None,
+        _weight_gradient(plan, deltas.first, x.to(dh.dtype).contiguous()) if need_ih else None,
         _weight_gradient(plan, deltas.first, tape.h) if need_hh else None,
-        dbias,
-        dbias,
-        *_later_gradients(plan, deltas, tape.layers, need_later),
+        *(dbias if need else None for need in need_biases),
+        *_later_gradients(plan, deltas, tape, needed[7:]),
     ]
 
 
-def _derivatives(plan: Plan, tape: _Tape) -> tuple[_Layers, Tensor]:
+class _Deltas(NamedTuple):
+    """For every unit the derivative by its own sum, and later the gradient of that sum.
+
+    Attributes:
+        first: first stage of all gates, (rows, first-stage units).
+        stages: for each gate its stages from the first (a view of `first`) to the gate itself,
+            (rows, width) each.
+        gates: the last stages together, (4, rows, hidden_size).
+    """
+
+    first: Tensor
+    stages: list[list[Tensor]]
+    gates: Tensor
+
+
+def _derivatives(plan: Plan, tape: _Tape) -> tuple[_Deltas, Tensor]:
     """All that the backward loop multiplies gradients by, computed for all rows at once.
 
     Returns:
-        The derivative of every layer by its own sum (for i, f and g times that of the cell, for
-        o times that of h_t, by the gate), and that of h_t by c_t, (rows, hidden_size).
+        The derivative of every unit by its own sum (times that of the cell by i, f and g, and
+        that of h_t by o), and that of h_t by c_t, (rows, hidden_size).
     """
-    first, later, gates = tape.layers
-    i, f, g, o = gates
+    i, f, g, o = tape.gates
     tanh_c = torch.tanh(torch.addcmul(f * tape.c, i, g))
-    dgates = torch.stack(
+    gates = torch.stack(
         [g * i * (1 - i), tape.c * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
     )
-    dlater = [[torch.empty_like(layer) for layer in group] for group in later]
-    derivatives = _Layers(torch.empty_like(first), dlater, dgates)
+    rows, hidden_size = tape.h.shape
+    starts = first_rows(plan.widths, hidden_size)
+    first = tape.h.new_empty(rows, sum(starts))
     one, slope = first.new_ones(()), first.new_tensor(plan.slope)
-    values, outs = tape.layers.chains(plan.groups), derivatives.chains(plan.groups)
-    for group, a, da, scales in zip(plan.groups, values, outs, tape.scales, strict=True):
-        for stage in range(len(group.widths)):
-            torch.where(a[stage] > 0, one, slope, out=da[stage])
-            if scales:
-                da[stage].mul_(scales[stage])
-    return derivatives, o * (1 - tanh_c * tanh_c)
+    stages = []
+    for k, start in enumerate(first.split(starts, dim=1)):
+        layers = [start, *(torch.empty_like(a) for a in tape.hidden[k][1:])]
+        for stage, a in enumerate(tape.hidden[k]):
+            torch.where(a > 0, one, slope, out=layers[stage])
+            if tape.scales[k]:
+                layers[stage].mul_(tape.scales[k][stage])
+        stages.append([*layers, gates[k]])
+    return _Deltas(first, stages, gates), o * (1 - tanh_c * tanh_c)
 
 
 def _backward_loop(
     plan: Plan,
     weights: _Weights,
-    deltas: _Layers,
+    deltas: _Deltas,
     dc_dh: Tensor,
     f: Tensor,
     dout: Tensor,
@@ -323,67 +320,55 @@ def _backward_loop(
 ) -> None:
     """Walk back through time, turning derivatives into gradients in place.
 
-    `deltas` arrives with the layers' derivatives and leaves with the gradients of their sums;
-    `dh` and `dc` arrive with the gradients of the last states and leave with the first ones'.
+    `deltas` arrives with derivatives and leaves with the gradients of the units' sums; `dh` and
+    `dc` arrive with the gradients of the last states and leave with those of the first ones.
     """
-    chains = _nested_steps(plan, deltas.chains(plan.groups))
-    dgates, dfirst = _steps(plan, deltas.gates), _steps(plan, deltas.first)
-    f_steps, dc_dh_steps, dout_steps = (_steps(plan, rows) for rows in (f, dc_dh, dout))
+    hh = weights.hh.t()
+    later = [[weight.t() for weight, _ in stages] for stages in weights.later]
+    dstages, dfirst = _nested_steps(plan, deltas.stages), _steps(plan, deltas.first)
+    dcell, doutput = _steps(plan, deltas.gates[:OUTPUT]), _steps(plan, deltas.gates[OUTPUT])
+    forget, dc_by_dh, dout_steps = (_steps(plan, rows) for rows in (f, dc_dh, dout))
     for t in reversed(plan.order):
         n = plan.batch_sizes[t]
         dh_t, dc_t = dh[:n], dc[:n]
         dh_t.add_(dout_steps[t])
-        dc_t.addcmul_(dh_t, dc_dh_steps[t])
-        dgates[t][:3].mul_(dc_t)  # i, f and g
-        dgates[t][3].mul_(dh_t)  # o
-        dc_t.mul_(f_steps[t])
-        for stages, chain in zip(weights.later, chains[t], strict=True):
-            _gate_networks_backward(stages, chain)
-        dh_t.copy_(_product(dfirst[t], weights.hh))
+        dc_t.addcmul_(dh_t, dc_by_dh[t])
+        dcell[t].mul_(dc_t)
+        doutput[t].mul_(dh_t)
+        dc_t.mul_(forget[t])
+        for dstage, stage_weights in zip(dstages[t], later, strict=True):
+            _gate_network_backward(dstage, stage_weights)
+        dh_t.copy_(linear(dfirst[t], hh))
 
 
-def _gate_networks_backward(
-    stages: Sequence[tuple[Tensor, Tensor]], chain: Sequence[Tensor]
-) -> None:
-    """From the gradients of the gates' sums to those of the first stage, for one group."""
-    for stage, (weight, _) in reversed(list(enumerate(stages))):
-        chain[stage].mul_(_product(chain[stage + 1], weight))
-    if not stages:
-        chain[0].copy_(chain[1])
+def _gate_network_backward(deltas: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """From the gradients of a gate's sums to those of its first stage."""
+    if not weights:
+        deltas[0].copy_(deltas[1])
+    for stage in reversed(range(len(weights))):
+        deltas[stage].mul_(linear(deltas[stage + 1], weights[stage]))
 
 
 def _later_gradients(
-    plan: Plan, deltas: _Layers, values: _Layers, needed: Sequence[bool]
+    plan: Plan, deltas: _Deltas, tape: _Tape, needed: Sequence[bool]
 ) -> Iterator[Tensor | None]:
     """Gradients of the later stages' weights and biases, in the order of the parameters."""
     flags = iter(needed)
-    groups = zip(plan.groups, deltas.chains(plan.groups), values.chains(plan.groups), strict=True)
-    for group, delta, value in groups:
-        stages = range(len(group.widths))
-        wanted = [[(next(flags), next(flags)) for _ in stages] for _ in range(group.count)]
-        for gate, stage in itertools.product(range(group.count), stages):
-            weight, bias = wanted[gate][stage]
-            d = delta[stage + 1][gate]
-            yield _weight_gradient(plan, d, value[stage][gate]) if weight else None
-            yield d.sum(0) if bias else None
+    for stages, hidden in zip(deltas.stages, tape.hidden, strict=True):
+        for delta, value in zip(stages[1:], hidden, strict=False):
+            yield _weight_gradient(plan, delta, value) if next(flags) else None
+            yield delta.sum(0) if next(flags) else None
 
 
 def _weight_gradient(plan: Plan, delta: Tensor, value: Tensor) -> Tensor:
     """Sum over all rows of delta's outer product with value: (out, in)."""
-    product = delta.t().to(plan.product_dtype) @ value.to(plan.product_dtype)
-    return product.to(delta.dtype)
+    return linear(delta.t(), value.t().to(plan.product_dtype))
 
 
-def _dropout_scales(plan: Plan, layers: _Layers) -> list[list[Tensor]]:
-    """Random factors 0 and 1/keep for every hidden activation; empty lists without dropout."""
-    if plan.keep == 1:
-        return [[] for _ in plan.groups]
-    return [
-        [torch.empty_like(layer).bernoulli_(plan.keep).div_(plan.keep) for layer in chain[:-1]]
-        if group.widths
-        else []
-        for group, chain in zip(plan.groups, layers.chains(plan.groups), strict=True)
-    ]
+def _dropout_scale(plan: Plan, like: Tensor, width: int) -> Tensor:
+    """Random factors 0 and 1/keep for one hidden layer, (rows, width)."""
+    rows = sum(plan.batch_sizes)
+    return like.new_empty(rows, width).bernoulli_(plan.keep).div_(plan.keep)
 
 
 def _steps(plan: Plan, rows: Tensor) -> Sequence[Tensor]:
@@ -393,21 +378,13 @@ def _steps(plan: Plan, rows: Tensor) -> Sequence[Tensor]:
     return [rows[..., :n, :] for n in plan.batch_sizes]
 
 
-def _nested_steps(plan: Plan, groups: Sequence[Sequence[Tensor]]) -> list[list[list[Tensor]]]:
-    """The same for the layers of every group: indexed by step, group, layer."""
-    split = [[_steps(plan, layer) for layer in group] for group in groups]
+def _nested_steps(plan: Plan, gates: Sequence[Sequence[Tensor]]) -> list[list[list[Tensor]]]:
+    """The same for layers of each gate: indexed by step, gate, layer."""
+    split = [[_steps(plan, layer) for layer in gate] for gate in gates]
     steps = range(len(plan.batch_sizes))
-    return [[[layer[t] for layer in group] for group in split] for t in steps]
+    return [[[layer[t] for layer in gate] for gate in split] for t in steps]
 
 
-def _affine(bias: Tensor, x: Tensor, weight: Tensor, *, out: Tensor) -> Tensor:
-    """Compute bias + x @ weight into `out`: the product in weight's dtype, the sum in out's."""
-    if x.dtype == weight.dtype:
-        add_product = torch.addmm if x.dim() == 2 else torch.baddbmm
-        return add_product(bias, x, weight, out=out)
-    return torch.add(bias, x.to(weight.dtype) @ weight, out=out)
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """Compute x @ weight in weight's dtype."""
-    return x.to(weight.dtype) @ weight
+def _fast(weight: Tensor) -> Tensor:
+    """The same matrix stored by columns, which makes small products faster."""
+    return weight.t().contiguous().t()

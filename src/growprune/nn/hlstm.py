@@ -11,7 +11,6 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from growprune.nn._gates import (
     GateHiddenSizes,
-    gate_groups,
     initialize,
     parameter_shapes,
     parse_gate_hidden_sizes,
@@ -74,7 +73,7 @@ class _GateNetworks(nn.Module):
         """One layer and direction over packed rows: outputs and last states."""
         parameters = [getattr(self, name + suffix) for name in self._shapes(self.input_size)]
         plan = Plan(
-            groups=gate_groups(self.gate_widths, self.hidden_size),
+            widths=self.gate_widths,
             batch_sizes=batch_sizes,
             reverse=suffix.endswith("_reverse"),
             slope=self.negative_slope,

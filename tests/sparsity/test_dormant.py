@@ -15,6 +15,7 @@ OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
     "amsgrad": lambda p: torch.optim.Adam(p, 0.01, amsgrad=True, weight_decay=0.1),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, 0.01, momentum=0.9, centered=True),
     "adam_foreach": lambda p: torch.optim.Adam(p, 0.01, foreach=True),
     "adam_no_foreach": lambda p: torch.optim.Adam(p, 0.01, foreach=False),
     "adam_fused": lambda p: torch.optim.Adam(p, 0.01, fused=True),
@@ -116,6 +117,29 @@ def test_dense_run_is_the_plain_optimizers_bit_for_bit(name):
         assert grow_prune.grad_norm == norm
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "adamw", "rmsprop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_active_connections_train_as_if_the_others_were_not_there(name, dtype):
+    """Against the bare optimizer on a model whose dormant entries get no gradient."""
+    torch.manual_seed(0)
+    model = nn.Linear(9, 7).to(dtype)
+    optimizer = OPTIMIZERS[name](model.parameters())
+    grow_prune = GrowPrune(model, optimizer, Plan(seed_density=0.3))
+    mask = grow_prune.masks["weight"]
+    plain = copy.deepcopy(model)
+    plain_optimizer = OPTIMIZERS[name](plain.parameters())
+    for _ in range(5):
+        for p, q in zip(model.parameters(), plain.parameters(), strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad * mask if q.ndim == 2 else p.grad.clone()
+        grow_prune.step()
+        plain_optimizer.step()
+    assert torch.equal(model.weight, plain.weight)
+    assert torch.equal(model.bias, plain.bias)
+    ours, theirs = optimizer.state[model.weight], plain_optimizer.state[plain.weight]
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_clipping_counts_active_connections_only():

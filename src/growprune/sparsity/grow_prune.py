@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from growprune.sparsity import distributed
 from growprune.sparsity.changes import grown, pruned, regrown
 from growprune.sparsity.checks import check_fit, check_state, sloped_modules
-from growprune.sparsity.masks import MaskedMatrix, mask_gradients, project
+from growprune.sparsity.masks import MaskedMatrix, lend_ones, mask_gradients, project
 from growprune.sparsity.parameters import choose_parameters
 from growprune.sparsity.plan import Plan
 from growprune.sparsity.pools import Pool, make_pools, seed_counts
@@ -148,12 +148,16 @@ class GrowPrune:
         self._scorer.add_gradients()
         mask_gradients(self._matrices)
         self._clip()
+        lend_ones(self._matrices, self.optimizer)
         self.optimizer.step()
         project(self._matrices, self.optimizer)
         self.steps += 1
         self._phase_steps += 1
         if self._learning_is_due():
-            self._grow() if self.phase == "grow" else self._rewire()
+            if self.phase == "grow":
+                self._grow()
+            else:
+                self._rewire()
             self._finish_change(self.phase)
 
     def end_epoch(self, metric: float | None = None) -> None:

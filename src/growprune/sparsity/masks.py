@@ -9,6 +9,9 @@ from torch.optim import Optimizer
 
 from growprune.sparsity.granularity import tiling
 
+SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
+"""What Adam, its kin and RMSprop call the averages whose roots they take."""
+
 
 class MaskedMatrix:
     """One parameter seen as a matrix `(out, everything else)`, with the grid of its active tiles.
@@ -70,6 +73,21 @@ def mask_gradients(matrices: Sequence[MaskedMatrix]) -> None:
     for matrix in matrices:
         if matrix.parameter.grad is not None:
             _clear(matrix.parameter.grad, matrix.keep)
+
+
+def lend_ones(matrices: Sequence[MaskedMatrix], optimizer: Optimizer) -> None:
+    """Set dormant second moments to 1 while the optimizer steps; `project` zeroes them again.
+
+    With a zero gradient and a zero first moment they make no difference, but their roots are
+    taken, and on the CPU torch's root is ten times slower where zeros are strewn in.
+    """
+    for matrix in matrices:
+        state = optimizer.state.get(matrix.parameter, {})
+        for value in (state.get(name) for name in SECOND_MOMENTS):
+            if value is not None and value.device.type == "cpu":
+                one = int(torch.ones((), dtype=value.dtype).view(_bits(value)))
+                # Active bits, where keep is -1: less a one, plus a one. Dormant: zero, plus a one.
+                value.view(_bits(value)).add_(matrix.keep, alpha=one).add_(one)
 
 
 def project(matrices: Sequence[MaskedMatrix], optimizer: Optimizer) -> None:

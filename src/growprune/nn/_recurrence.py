@@ -250,24 +250,25 @@ def _backward(
 ) -> list[Tensor | None]:
     """Gradients of x, h, c and the parameters; None where not needed."""
     dout, dh, dc = grads[0], grads[1].clone(), grads[2].clone()
-    deltas, dc_dh = _derivatives(plan, tape)
-    _backward_loop(plan, weights, deltas, dc_dh, tape.gates[FORGET], dout, dh, dc)
+    deltas, dc_dh = _delta_buffers(plan, tape)
+    _backward_loop(plan, weights, tape, deltas, dc_dh, dout, dh, dc)
 
     need_x, _, _, need_ih, need_hh, *need_biases = needed[:7]
     dbias = deltas.first.sum(0) if any(need_biases) else None
+    first = deltas.first.t().contiguous()  # once, for two products that would each copy it
     return [
         linear(deltas.first, weights.ih.t()).to(x.dtype) if need_x else None,
         dh,
         dc,
-        _weight_gradient(plan, deltas.first, x.to(dh.dtype).contiguous()) if need_ih else None,
-        _weight_gradient(plan, deltas.first, tape.h) if need_hh else None,
+        _weight_gradient(plan, first, x.to(dh.dtype).contiguous()) if need_ih else None,
+        _weight_gradient(plan, first, tape.h) if need_hh else None,
         *(dbias if need else None for need in need_biases),
         *_later_gradients(plan, deltas, tape, needed[7:]),
     ]
 
 
 class _Deltas(NamedTuple):
-    """For every unit the derivative by its own sum, and later the gradient of that sum.
+    """Gradients of the sums before each unit's nonlinearity.
 
     Attributes:
         first: first stage of all gates, (rows, first-stage units).
@@ -281,53 +282,60 @@ class _Deltas(NamedTuple):
     gates: Tensor
 
 
-def _derivatives(plan: Plan, tape: _Tape) -> tuple[_Deltas, Tensor]:
-    """All that the backward loop multiplies gradients by, computed for all rows at once.
+def _delta_buffers(plan: Plan, tape: _Tape) -> tuple[_Deltas, Tensor]:
+    """Buffers of the gradients, the gates' filled with what the loop multiplies into them.
 
     Returns:
-        The derivative of every unit by its own sum (times that of the cell by i, f and g, and
-        that of h_t by o), and that of h_t by c_t, (rows, hidden_size).
+        The buffers: for i, f, g the derivative of the cell by the gate's sum, for o that of h_t.
+        Then the derivative of h_t by c_t, (rows, hidden_size).
     """
     i, f, g, o = tape.gates
     tanh_c = torch.tanh(torch.addcmul(f * tape.c, i, g))
-    gates = torch.stack(
-        [g * i * (1 - i), tape.c * f * (1 - f), i * (1 - g * g), tanh_c * o * (1 - o)]
-    )
-    rows, hidden_size = tape.h.shape
-    starts = first_rows(plan.widths, hidden_size)
-    first = tape.h.new_empty(rows, sum(starts))
-    one, slope = first.new_ones(()), first.new_tensor(plan.slope)
-    stages = []
-    for k, start in enumerate(first.split(starts, dim=1)):
-        layers = [start, *(torch.empty_like(a) for a in tape.hidden[k][1:])]
-        for stage, a in enumerate(tape.hidden[k]):
-            torch.where(a > 0, one, slope, out=layers[stage])
-            if tape.scales[k]:
-                layers[stage].mul_(tape.scales[k][stage])
-        stages.append([*layers, gates[k]])
-    return _Deltas(first, stages, gates), o * (1 - tanh_c * tanh_c)
+    gates = torch.empty_like(tape.gates)
+    torch.mul(g, _sigmoid_slope(i), out=gates[INPUT])
+    torch.mul(tape.c, _sigmoid_slope(f), out=gates[FORGET])
+    torch.mul(i, _tanh_slope(g), out=gates[CELL])
+    torch.mul(tanh_c, _sigmoid_slope(o), out=gates[OUTPUT])
+
+    starts = first_rows(plan.widths, tape.h.shape[1])
+    first = tape.h.new_empty(len(tape.h), sum(starts))
+    stages = [
+        [start, *(torch.empty_like(a) for a in hidden[1:]), gate]
+        for start, hidden, gate in zip(first.split(starts, 1), tape.hidden, gates, strict=True)
+    ]
+    return _Deltas(first, stages, gates), _tanh_slope(tanh_c).mul_(o)
+
+
+def _sigmoid_slope(y: Tensor) -> Tensor:
+    """Derivative of the sigmoid where its value is y."""
+    return torch.addcmul(y, y, y, value=-1)
+
+
+def _tanh_slope(y: Tensor) -> Tensor:
+    """Derivative of tanh where its value is y."""
+    return torch.square(y).neg_().add_(1)
 
 
 def _backward_loop(
     plan: Plan,
     weights: _Weights,
+    tape: _Tape,
     deltas: _Deltas,
     dc_dh: Tensor,
-    f: Tensor,
     dout: Tensor,
     dh: Tensor,
     dc: Tensor,
 ) -> None:
-    """Walk back through time, turning derivatives into gradients in place.
+    """Walk back through time, filling `deltas`.
 
-    `deltas` arrives with derivatives and leaves with the gradients of the units' sums; `dh` and
-    `dc` arrive with the gradients of the last states and leave with those of the first ones.
+    `dh` and `dc` arrive with the gradients of the last states and leave with the first ones'.
     """
     hh = weights.hh.t()
     later = [[weight.t() for weight, _ in stages] for stages in weights.later]
     dstages, dfirst = _nested_steps(plan, deltas.stages), _steps(plan, deltas.first)
+    hidden, scales = _nested_steps(plan, tape.hidden), _nested_steps(plan, tape.scales)
     dcell, doutput = _steps(plan, deltas.gates[:OUTPUT]), _steps(plan, deltas.gates[OUTPUT])
-    forget, dc_by_dh, dout_steps = (_steps(plan, rows) for rows in (f, dc_dh, dout))
+    f, dc_by_dh, dout_steps = (_steps(plan, rows) for rows in (tape.gates[FORGET], dc_dh, dout))
     for t in reversed(plan.order):
         n = plan.batch_sizes[t]
         dh_t, dc_t = dh[:n], dc[:n]
@@ -335,18 +343,30 @@ def _backward_loop(
         dc_t.addcmul_(dh_t, dc_by_dh[t])
         dcell[t].mul_(dc_t)
         doutput[t].mul_(dh_t)
-        dc_t.mul_(forget[t])
-        for dstage, stage_weights in zip(dstages[t], later, strict=True):
-            _gate_network_backward(dstage, stage_weights)
+        dc_t.mul_(f[t])
+        for k, gate_weights in enumerate(later):
+            _gate_network_backward(plan, dstages[t][k], gate_weights, hidden[t][k], scales[t][k])
         dh_t.copy_(linear(dfirst[t], hh))
 
 
-def _gate_network_backward(deltas: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+def _gate_network_backward(
+    plan: Plan,
+    deltas: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    hidden: Sequence[Tensor],
+    scales: Sequence[Tensor],
+) -> None:
     """From the gradients of a gate's sums to those of its first stage."""
     if not weights:
         deltas[0].copy_(deltas[1])
     for stage in reversed(range(len(weights))):
-        deltas[stage].mul_(linear(deltas[stage + 1], weights[stage]))
+        da = linear(deltas[stage + 1], weights[stage])
+        if scales:
+            da.mul_(scales[stage])
+        # Dropout leaves the sign of an activation, or 0 where the gradient is 0 already.
+        torch.ops.aten.leaky_relu_backward.grad_input(
+            da, hidden[stage], plan.slope, True, grad_input=deltas[stage]
+        )
 
 
 def _later_gradients(
@@ -356,13 +376,13 @@ def _later_gradients(
     flags = iter(needed)
     for stages, hidden in zip(deltas.stages, tape.hidden, strict=True):
         for delta, value in zip(stages[1:], hidden, strict=False):
-            yield _weight_gradient(plan, delta, value) if next(flags) else None
+            yield _weight_gradient(plan, delta.t(), value) if next(flags) else None
             yield delta.sum(0) if next(flags) else None
 
 
 def _weight_gradient(plan: Plan, delta: Tensor, value: Tensor) -> Tensor:
-    """Sum over all rows of delta's outer product with value: (out, in)."""
-    return linear(delta.t(), value.t().to(plan.product_dtype))
+    """Sum over all rows of delta's outer product with value, from (units, rows) and (rows, in)."""
+    return linear(delta, value.t().to(plan.product_dtype))
 
 
 def _dropout_scale(plan: Plan, like: Tensor, width: int) -> Tensor:

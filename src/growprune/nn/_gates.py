@@ -19,24 +19,19 @@ Widths = tuple[tuple[int, ...], ...]
 
 
 def parse_gate_hidden_sizes(sizes: GateHiddenSizes) -> Widths:
-    """Hidden widths of the gates i, f, g, o, from one tuple for all or a mapping by gate name.
+    """Hidden widths of the gates i, f, g, o, from one sequence for all or a mapping by gate name.
 
     Raises:
         ValueError: a gate name is unknown or a width is not a positive integer.
     """
-    if isinstance(sizes, Mapping):
-        unknown = sorted(set(sizes) - set(GATE_LETTERS))
-        if unknown:
-            raise ValueError(
-                f"gate_hidden_sizes names unknown gates {unknown}; use {list(GATE_LETTERS)}"
-            )
-        widths = tuple(tuple(sizes.get(gate, ())) for gate in GATE_LETTERS)
-    else:
-        widths = (tuple(sizes),) * len(GATE_LETTERS)
-    for width in (width for gate in widths for width in gate):
-        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-            raise ValueError(f"gate_hidden_sizes must hold positive integers, got {width!r}")
-    return widths
+    if not isinstance(sizes, Mapping):
+        return (_checked_widths(sizes),) * len(GATE_LETTERS)
+    unknown = sorted(set(sizes) - set(GATE_LETTERS))
+    if unknown:
+        raise ValueError(
+            f"gate_hidden_sizes names unknown gates {unknown}; use {list(GATE_LETTERS)}"
+        )
+    return tuple(_checked_widths(sizes.get(gate, ())) for gate in GATE_LETTERS)
 
 
 def first_rows(widths: Widths, hidden_size: int) -> list[int]:
@@ -93,6 +88,15 @@ def initialize(
             _uniform(parameters[f"weight_{letter}_{stage}"], bound)
     if "bias_ih" in parameters:
         nn.init.ones_(_forget_bias(parameters, hidden_size, widths))
+
+
+def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(widths, str) or not isinstance(widths, Sequence):
+        raise ValueError(f"gate_hidden_sizes must be a sequence of widths, got {widths!r}")
+    for width in widths:
+        if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+            raise ValueError(f"gate_hidden_sizes must hold positive integers, got {width!r}")
+    return tuple(widths)
 
 
 def _forget_bias(parameters: dict[str, nn.Parameter], hidden_size: int, widths: Widths) -> Tensor:

@@ -36,6 +36,8 @@ class _GateNetworks(nn.Module):
         _check_size("input_size", input_size)
         _check_size("hidden_size", hidden_size)
         _check_fraction("gate_dropout", gate_dropout)
+        if gate_dropout == 1:
+            raise ValueError("gate_dropout must be below 1: a gate needs something to read")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias

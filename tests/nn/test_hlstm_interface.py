@@ -90,6 +90,15 @@ def test_negative_slope_may_change_at_any_time():
         layer.negative_slope = -1
 
 
+def test_the_two_biases_do_not_share_their_gradient():
+    layer, x = layer_and_input()
+    layer(x)[0].sum().backward()
+    expected = layer.bias_hh_l0.grad.clone()
+    torch.testing.assert_close(layer.bias_ih_l0.grad, expected)
+    layer.bias_ih_l0.grad.zero_()
+    assert torch.equal(layer.bias_hh_l0.grad, expected)
+
+
 @pytest.mark.parametrize("lengths", [None, [7, 2, 5]])
 def test_without_gradients_the_results_are_the_same(lengths):
     layer, x = layer_and_input(bidirectional=True, num_layers=2)

@@ -7,6 +7,7 @@ left of it in a whole step). Anywhere else products go through `torch.nn.functio
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -27,13 +28,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if x.dtype != weight.dtype:
         y = torch_linear(x.to(weight.dtype), weight).to(x.dtype)
         return y if bias is None else y.add_(bias)
-    if x.dtype == torch.float32 and x.device.type == "cpu" and _onednn_linear():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    onednn = _onednn_linear()
+    if onednn is not None and x.dtype == torch.float32 and x.device.type == "cpu":
+        return onednn(x, weight, bias, "none", [], "")
     return torch_linear(x, weight, bias)
 
 
 @functools.cache
-def _onednn_linear() -> bool:
-    return torch.backends.mkldnn.is_available() and (
+def _onednn_linear() -> Callable[..., Tensor] | None:
+    """The operator where it is the faster one, else None."""
+    if torch.backends.mkldnn.is_available() and (
         torch.backends.cpu.get_cpu_capability() == "AVX512"
-    )
+    ):
+        return torch.ops.mkldnn._linear_pointwise.default
+    return None

@@ -32,6 +32,8 @@ from growprune.nn._products import linear
 
 INPUT, FORGET, CELL, OUTPUT = range(4)
 SQUASH = (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)
+leaky_relu = torch.ops.aten.leaky_relu.out
+leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def _gate_network(
 ) -> Tensor:
     """From the sums of a gate's first stage to those of its last, noting the activations."""
     for stage, (weight, bias) in enumerate(stages):
-        a = torch.ops.aten.leaky_relu.out(z, plan.slope, out=hidden[stage])
+        a = leaky_relu(z, plan.slope, out=hidden[stage])
         if scales:
             a.mul_(scales[stage])
         z = linear(a, weight, bias)
@@ -364,9 +366,7 @@ def _gate_network_backward(
         if scales:
             da.mul_(scales[stage])
         # Dropout leaves the sign of an activation, or 0 where the gradient is 0 already.
-        torch.ops.aten.leaky_relu_backward.grad_input(
-            da, hidden[stage], plan.slope, True, grad_input=deltas[stage]
-        )
+        leaky_relu_backward(da, hidden[stage], plan.slope, True, grad_input=deltas[stage])
 
 
 def _later_gradients(

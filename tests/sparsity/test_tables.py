@@ -78,6 +78,14 @@ def test_momentum_remembers_across_intervals():
         assert grow_prune.active() == 6
 
 
+def test_momentum_forgets():
+    # Running averages after two steps: 0.1 * 1.0 * 0.9 = 0.09 against 0.1 * 0.95.
+    model, grow_prune = start(growing(1 / 12, interval=2, score="momentum"), ONES, SOME)
+    step(model, grow_prune, [[0.0, 1.0, 0.0, 0.0], [0.0] * 4, [0.0] * 4])
+    step(model, grow_prune, [[0.0, 0.0, 0.95, 0.0], [0.0] * 4, [0.0] * 4])
+    assert table(grow_prune) == [[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 1]]
+
+
 def test_random_growth_is_exact_and_reproducible():
     tables = []
     for seed in (3, 3, 4):

@@ -47,7 +47,7 @@ def geometric_step(active: int, final: int, rounds_left: int) -> int:
     if rounds_left <= 1 or active <= final:
         return min(active, final)
     ratio = (final / active) ** (1 / rounds_left)
-    return max(final, share(ratio, active))
+    return share(ratio, active)
 
 
 def apportion(total: int, weights: Sequence[float], capacities: Sequence[int]) -> list[int]:

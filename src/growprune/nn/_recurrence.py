@@ -34,6 +34,8 @@ INPUT, FORGET, CELL, OUTPUT = range(4)
 SQUASH = (torch.sigmoid, torch.sigmoid, torch.tanh, torch.sigmoid)
 leaky_relu = torch.ops.aten.leaky_relu.out
 leaky_relu_backward = torch.ops.aten.leaky_relu_backward.grad_input
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ class _Tape(NamedTuple):
     Attributes:
         h: hidden state each row started from, (rows, hidden_size).
         c: cell state each row started from, (rows, hidden_size).
+        tanh_c: tanh of the cell state each row came to, (rows, hidden_size).
         gates: i, f, g, o, (4, rows, hidden_size).
         hidden: for each gate the activations of its hidden layers, (rows, width) each.
         scales: for each gate what dropout multiplied them by; empty lists without dropout.
@@ -136,6 +139,7 @@ class _Tape(NamedTuple):
 
     h: Tensor
     c: Tensor
+    tanh_c: Tensor
     gates: Tensor
     hidden: list[list[Tensor]]
     scales: list[list[Tensor]]
@@ -157,15 +161,15 @@ def _cast(plan: Plan, weight: Tensor | None) -> Tensor:
 
 
 def _flatten(tape: _Tape) -> list[Tensor]:
-    return [tape.h, tape.c, tape.gates, *itertools.chain(*tape.hidden, *tape.scales)]
+    return [tape.h, tape.c, tape.tanh_c, tape.gates, *itertools.chain(*tape.hidden, *tape.scales)]
 
 
 def _unflatten(plan: Plan, tensors: Sequence[Tensor]) -> _Tape:
-    h, c, gates, *others = tensors
+    h, c, tanh_c, gates, *others = tensors
     rest = iter(others)
     hidden = [[next(rest) for _ in gate] for gate in plan.widths]
     scales = [[next(rest) for _ in gate if plan.keep < 1] for gate in plan.widths]
-    return _Tape(h, c, gates, hidden, scales)
+    return _Tape(h, c, tanh_c, gates, hidden, scales)
 
 
 def _forward(
@@ -178,8 +182,9 @@ def _forward(
     scales = [
         [_dropout_scale(plan, h, width) for width in gate if plan.keep < 1] for gate in plan.widths
     ]
-    before = h.new_empty(2, rows, h.shape[1])
-    tape = _Tape(before[0], before[1], h.new_empty(4, rows, h.shape[1]), hidden, scales)
+    h_before, c_before, tanh_c = h.new_empty(3, rows, h.shape[1])
+    gates = h.new_empty(4, rows, h.shape[1])
+    tape = _Tape(h_before, c_before, tanh_c, gates, hidden, scales)
     first = linear(x.to(h.dtype).contiguous(), weights.ih, weights.bias)
     h, c, outputs = h.clone(), c.clone(), h.new_empty(len(x), h.shape[1])
     _forward_loop(plan, weights, tape, first, h, c, outputs)
@@ -203,14 +208,12 @@ def _forward_loop(
     later = [[(_fast(weight), bias) for weight, bias in stages] for stages in weights.later]
     hidden, scales = _nested_steps(plan, tape.hidden), _nested_steps(plan, tape.scales)
     gates = list(zip(*(_steps(plan, gate) for gate in tape.gates), strict=True))
-    sums, h_before, c_before, out = (
-        _steps(plan, rows) for rows in (first, tape.h, tape.c, outputs)
-    )
+    h_before, c_before, tanh_c = (_steps(plan, rows) for rows in tape[:3])
+    sums, out = _steps(plan, first), _steps(plan, outputs)
     gate_rows = first_rows(plan.widths, h.shape[1])
-    tanh_c = torch.empty_like(c)
     for t in plan.order:
         n = plan.batch_sizes[t]
-        h_t, c_t, tanh_t = h[:n], c[:n], tanh_c[:n]
+        h_t, c_t = h[:n], c[:n]
         h_before[t].copy_(h_t)
         c_before[t].copy_(c_t)
 
@@ -221,8 +224,7 @@ def _forward_loop(
         i, f, g, o = gates[t]
 
         c_t.mul_(f).addcmul_(i, g)
-        torch.tanh(c_t, out=tanh_t)
-        torch.mul(o, tanh_t, out=h_t)
+        torch.mul(o, torch.tanh(c_t, out=tanh_c[t]), out=h_t)
         out[t].copy_(h_t)
 
 
@@ -292,12 +294,13 @@ def _delta_buffers(plan: Plan, tape: _Tape) -> tuple[_Deltas, Tensor]:
         Then the derivative of h_t by c_t, (rows, hidden_size).
     """
     i, f, g, o = tape.gates
-    tanh_c = torch.tanh(torch.addcmul(f * tape.c, i, g))
     gates = torch.empty_like(tape.gates)
-    torch.mul(g, _sigmoid_slope(i), out=gates[INPUT])
-    torch.mul(tape.c, _sigmoid_slope(f), out=gates[FORGET])
-    torch.mul(i, _tanh_slope(g), out=gates[CELL])
-    torch.mul(tanh_c, _sigmoid_slope(o), out=gates[OUTPUT])
+    sigmoid_backward(g, i, grad_input=gates[INPUT])
+    sigmoid_backward(tape.c, f, grad_input=gates[FORGET])
+    tanh_backward(i, g, grad_input=gates[CELL])
+    sigmoid_backward(tape.tanh_c, o, grad_input=gates[OUTPUT])
+    dc_dh = torch.empty_like(o)
+    tanh_backward(o, tape.tanh_c, grad_input=dc_dh)
 
     starts = first_rows(plan.widths, tape.h.shape[1])
     first = tape.h.new_empty(len(tape.h), sum(starts))
@@ -305,17 +308,7 @@ def _delta_buffers(plan: Plan, tape: _Tape) -> tuple[_Deltas, Tensor]:
         [start, *(torch.empty_like(a) for a in hidden[1:]), gate]
         for start, hidden, gate in zip(first.split(starts, 1), tape.hidden, gates, strict=True)
     ]
-    return _Deltas(first, stages, gates), _tanh_slope(tanh_c).mul_(o)
-
-
-def _sigmoid_slope(y: Tensor) -> Tensor:
-    """Derivative of the sigmoid where its value is y."""
-    return torch.addcmul(y, y, y, value=-1)
-
-
-def _tanh_slope(y: Tensor) -> Tensor:
-    """Derivative of tanh where its value is y."""
-    return torch.square(y).neg_().add_(1)
+    return _Deltas(first, stages, gates), dc_dh
 
 
 def _backward_loop(

@@ -1,5 +1,7 @@
 """Two processes with different gradients end with the same masks, bit for bit."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -26,7 +28,10 @@ PLANS = {
 
 
 def worker(rank, folder):
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
+    # Ranks that disagree wait for one another: an error, not a test that never ends.
+    patience = timedelta(seconds=60)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", store, rank=rank, world_size=2, timeout=patience)
     torch.set_num_threads(1)
     for name, settings in PLANS.items():
         torch.save(_train(rank, Plan.from_dict(settings)), f"{folder}/{name}.{rank}.pt")

@@ -2,7 +2,7 @@
 
 `torch.mm` calls MKL for float32, which on AMD processors leaves the 512-bit registers unused. The
 oneDNN operator that TorchInductor emits for `nn.Linear` uses them: at the sizes of a recurrent
-layer it ran at 1.6 to 2.3 times the rate of `torch.mm` (benchmarks/hlstm_step.py shows what is
+layer it ran at 1.2 to 2.3 times the rate of `torch.mm` (benchmarks/hlstm_step.py shows what is
 left of it in a whole step). Anywhere else products go through `torch.nn.functional.linear`.
 """
 

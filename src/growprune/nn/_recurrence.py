@@ -380,8 +380,9 @@ def _weight_gradient(plan: Plan, delta: Tensor, value: Tensor) -> Tensor:
 
 def _dropout_scale(plan: Plan, like: Tensor, width: int) -> Tensor:
     """Random factors 0 and 1/keep for one hidden layer, (rows, width)."""
-    rows = sum(plan.batch_sizes)
-    return like.new_empty(rows, width).bernoulli_(plan.keep).div_(plan.keep)
+    # On a CPU this takes a third of the time of bernoulli_.
+    kept = torch.rand(sum(plan.batch_sizes), width, device=like.device).lt_(plan.keep)
+    return kept.to(like.dtype).div_(plan.keep)
 
 
 def _steps(plan: Plan, rows: Tensor) -> Sequence[Tensor]:

@@ -37,8 +37,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @functools.cache
 def _onednn_linear() -> Callable[..., Tensor] | None:
     """The operator where it is the faster one, else None."""
-    if torch.backends.mkldnn.is_available() and (
-        torch.backends.cpu.get_cpu_capability() == "AVX512"
-    ):
-        return torch.ops.mkldnn._linear_pointwise.default
-    return None
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return None
+    # Not part of torch's public interface: absent from builds without oneDNN, and from some to come.
+    return getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)

@@ -58,6 +58,13 @@ def test_patterns():
     ]
 
 
+def test_norms_biases_and_frozen_weights_are_never_taken():
+    taken = set(choose_parameters(Everything(), include=["*"]))
+    assert "free" in taken
+    assert taken.isdisjoint({"layer_norm.weight", "layer_norm.bias", "frozen.weight"})
+    assert not any("bias" in name for name in taken)
+
+
 def test_nothing_left_is_an_error_that_names_what_there_is():
     with pytest.raises(ValueError, match=r"include=\['lstn\.\*'\].*'weight', 'bias'"):
         choose_parameters(nn.Linear(2, 2), include=["lstn.*"])

@@ -39,5 +39,5 @@ def _onednn_linear() -> Callable[..., Tensor] | None:
     """The operator where it is the faster one, else None."""
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return None
-    # Not part of torch's public interface: absent from builds without oneDNN, and from some to come.
+    # Not part of the public interface: builds without oneDNN lack it, and later ones may.
     return getattr(getattr(torch.ops.mkldnn, "_linear_pointwise", None), "default", None)

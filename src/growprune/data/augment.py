@@ -5,13 +5,15 @@ A result depends on the input and the generator alone, so a run can be repeated 
 
 import numpy as np
 import soxr
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from growprune.settings import Settings
 
 # Any common base serves: the resampler wants rates, only their ratio matters here.
 _BASE_RATE = 16_000
 
 
-class SpecAugment(BaseModel):
+class SpecAugment(Settings):
     """How much of the features is hidden (Park et al. 2019, without time warping).
 
     Attributes:
@@ -21,8 +23,6 @@ class SpecAugment(BaseModel):
         frequency_masks: Number of spans of columns hidden.
         frequency_width: Widest such span, in columns.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     time_masks: int = Field(default=2, ge=0)
     time_width: int = Field(default=40, ge=0)

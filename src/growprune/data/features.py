@@ -9,7 +9,9 @@ from functools import cache
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from growprune.settings import Settings
 
 # Added to every power before the logarithm: about the noise of 16-bit quantisation, so that
 # digital silence and a quiet room look alike.
@@ -23,7 +25,7 @@ _PRIOR_FRAMES = 10.0
 _LEAST_DEVIATION = 1e-3
 
 
-class FeatureSettings(BaseModel):
+class FeatureSettings(Settings):
     """What the features are; kept with a model, since both must agree.
 
     Attributes:
@@ -40,8 +42,6 @@ class FeatureSettings(BaseModel):
             `running` (the same from the past alone, for streams) or `none`.
         memory_seconds: How long a running mean remembers (time constant).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["log_mel", "log_spectrogram"] = "log_mel"
     sample_rate: int = Field(default=16_000, gt=0)

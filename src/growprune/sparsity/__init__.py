@@ -7,7 +7,6 @@ is selected, and the choice is applied to the masks.
 from growprune.sparsity.grow_prune import GrowPrune
 from growprune.sparsity.parameters import choose_parameters
 from growprune.sparsity.plan import Grow, Override, Plan, Prune, Rewire, Shift
-from growprune.sparsity.plan_errors import settings_error
 from growprune.sparsity.selection import select
 
 __all__ = [
@@ -20,5 +19,4 @@ __all__ = [
     "Shift",
     "choose_parameters",
     "select",
-    "settings_error",
 ]

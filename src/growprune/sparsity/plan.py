@@ -5,22 +5,16 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from growprune.errors import RecipeError
-from growprune.sparsity.plan_errors import settings_error
+from growprune.settings import Settings, settings_error
 
 GrowScore = Literal["gradient", "momentum", "random"]
 PruneScore = Literal["magnitude", "momentum", "random"]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Grow(_Settings):
+class Grow(Settings):
     """Growth: every so often, activate the dormant connections that score best."""
 
     epochs: int = Field(ge=1)
@@ -36,7 +30,7 @@ class Grow(_Settings):
     """Growth stops exactly at this density; without it, at a full matrix."""
 
 
-class Prune(_Settings):
+class Prune(Settings):
     """Pruning in rounds, each followed by retraining and a look at the metric."""
 
     rounds: int = Field(ge=1)
@@ -89,7 +83,7 @@ class Prune(_Settings):
         return metric <= limit if self.mode == "min" else metric >= limit
 
 
-class Shift(_Settings):
+class Shift(Settings):
     """The activation shift: leaky ReLU becomes ReLU, and the network retrains briefly."""
 
     epochs: int = Field(ge=1)
@@ -98,7 +92,7 @@ class Shift(_Settings):
     """The slope set on every submodule that has a `negative_slope`."""
 
 
-class Rewire(_Settings):
+class Rewire(Settings):
     """Rewiring at constant density: prune some connections, grow as many others."""
 
     epochs: int = Field(ge=1)
@@ -121,7 +115,7 @@ class Rewire(_Settings):
         return self.fraction / 2 * (1 + math.cos(math.pi * epoch / self.epochs))
 
 
-class Override(_Settings):
+class Override(Settings):
     """Other densities for the parameters whose name matches a pattern; the first match counts."""
 
     pattern: str = Field(min_length=1)
@@ -142,7 +136,7 @@ class Override(_Settings):
         return self
 
 
-class Plan(_Settings):
+class Plan(Settings):
     """A whole grow-and-prune training run.
 
     Phases follow one another: `grow` or `rewire`, then `prune`, then `shift`; each is optional.

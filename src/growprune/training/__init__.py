@@ -2,14 +2,13 @@
 
 from growprune.training.checkpoint import Weights, load_local, load_weights, save_local
 from growprune.training.loop import train
-from growprune.training.recipe import Recipe, Settings, read_table, shipped_recipes, validate
+from growprune.training.recipe import Recipe, read_table, shipped_recipes, validate
 from growprune.training.record import read as read_record
 from growprune.training.record import write as write_record
 from growprune.training.task import Task
 
 __all__ = [
     "Recipe",
-    "Settings",
     "Task",
     "Weights",
     "load_local",

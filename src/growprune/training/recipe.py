@@ -10,18 +10,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from growprune.errors import RecipeError
-from growprune.sparsity import Plan, settings_error
+from growprune.settings import Settings, settings_error
+from growprune.sparsity import Plan
 
 Table = dict[str, Any]
-
-
-class Settings(BaseModel):
-    """Base of every table of a recipe: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class OptimizerSettings(Settings):
@@ -35,7 +30,8 @@ class OptimizerSettings(Settings):
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     weight_decay: float = Field(default=0.0, ge=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD's momentum")
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
     nesterov: bool = False
     schedule: Literal["one_cycle", "exponential", "constant"] = "one_cycle"
     warmup: float = Field(default=0.2, ge=0, lt=1)
@@ -47,7 +43,8 @@ class TrainingSettings(Settings):
     """The loop: how long, how many at once, on what, and what to keep."""
 
     epochs: PositiveInt
-    batch_size: PositiveInt = Field(default=16, description="examples per process and step")
+    batch_size: PositiveInt = 16
+    """Examples per process and step."""
     max_grad_norm: PositiveFloat | None = None
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: Literal["cpu", "cuda", "auto"] = "cpu"
@@ -55,9 +52,8 @@ class TrainingSettings(Settings):
         default=None, description="None: as many as there are cores"
     )
     checkpoint_minutes: float = Field(default=5.0, ge=0)
-    keep: Literal["last", "best"] = Field(
-        default="last", description="final weights: of the last epoch, or of the best on dev"
-    )
+    keep: Literal["last", "best"] = "last"
+    """Final weights: those of the last epoch, or of the best on dev once pruning is over."""
     optimizer: OptimizerSettings = OptimizerSettings()
 
 
@@ -68,7 +64,8 @@ class Recipe(Settings):
     task: str
     summary: str = ""
     training: TrainingSettings
-    plan: Plan | None = Field(default=None, description="no plan: dense training")
+    plan: Plan | None = None
+    """How to grow and prune; without it training is dense."""
 
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)

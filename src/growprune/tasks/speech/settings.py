@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from growprune.data import FeatureSettings, SpecAugment
-from growprune.training.recipe import Recipe, Settings
+from growprune.settings import Settings
+from growprune.training import Recipe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -48,10 +49,10 @@ class RecurrentSettings(Settings):
     gate_hidden_sizes: tuple[PositiveInt, ...] = ()
     gate_dropout: Fraction = 0.0
     negative_slope: NonNegativeFloat = 0.01
-    dropout: Fraction = Field(default=0.0, description="on the input of every layer but the first")
-    norm: Literal["batch", "layer", "none"] = Field(
-        default="none", description="on the input of every layer but the first, and of the output"
-    )
+    dropout: Fraction = 0.0
+    """On every layer's output."""
+    norm: Literal["batch", "layer", "none"] = "none"
+    """Of every layer's output, before the dropout."""
 
 
 class ModelSettings(Settings):
@@ -75,9 +76,8 @@ class DataSettings(Settings):
 
     letters: str = Field(default=" ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=1)
     features: FeatureSettings = FeatureSettings()
-    speeds: tuple[PositiveFloat, ...] = Field(
-        default=(1.0,), min_length=1, description="speed factors drawn from in training"
-    )
+    speeds: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
+    """Speed factors drawn from in training."""
     spec_augment: SpecAugment | None = None
     sorted_first_epoch: bool = True
 

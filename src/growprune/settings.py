@@ -1,14 +1,22 @@
-"""What is wrong with a set of settings, in one line that a user can act on."""
+"""Settings that users write: typed, frozen, and clear about what is wrong with them."""
 
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from growprune.errors import RecipeError
 
 Location = tuple[int | str, ...]
+
+
+class Settings(BaseModel):
+    """Base of every table of settings: it never changes, and an unknown key is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 def settings_error(

@@ -8,8 +8,6 @@ one process, so that a busy machine slows them alike; the table gives medians.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from machine import describe, write_figures
 from torch import Tensor, nn
 
 from growprune.nn import HLSTM
@@ -54,12 +53,11 @@ def main() -> None:
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    print(f"{cpu_model()}, {args.threads} threads, torch {torch.__version__}")
+    print(describe(args.threads))
     print(f"{'time,batch,width':18}{'layer':14}{'ms/step':>9}{'GFLOP/s':>9}{'x plain':>9}")
     rows = [row for shape in args.shape for row in measure(shape, args.repeats)]
     if args.json:
-        record = {"cpu": cpu_model(), "threads": args.threads, "torch": torch.__version__}
-        args.json.write_text(json.dumps({**record, "rows": rows}, indent=2) + "\n")
+        write_figures(args.json, args.threads, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -117,13 +115,6 @@ def step_seconds(layer: nn.Module, run: Callable[[Tensor], Tensor], x: Tensor) -
     start = time.perf_counter()
     run(x).sum().backward()
     return time.perf_counter() - start
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

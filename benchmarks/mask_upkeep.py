@@ -9,14 +9,13 @@ update is than the bare optimizer's, and its share of the bare training step.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import describe, write_figures
 from torch import Tensor, nn
 
 from growprune.sparsity import GrowPrune, Plan
@@ -33,7 +32,7 @@ def main() -> None:
     args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    print(f"{cpu_model()}, {args.threads} threads, torch {torch.__version__}")
+    print(describe(args.threads))
     print(
         f"LSTM {args.width}, input {args.width}, batch {args.batch}, {args.time} steps, "
         f"{args.optimizer}, density {args.density}"
@@ -47,8 +46,7 @@ def main() -> None:
         )
     print(f"growing every {args.interval} steps: {amortised(rows, args.interval):.2f}%")
     if args.json:
-        record = {"cpu": cpu_model(), "threads": args.threads, "torch": torch.__version__}
-        args.json.write_text(json.dumps({**record, "rows": rows}, indent=2) + "\n")
+        write_figures(args.json, args.threads, rows)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -118,13 +116,6 @@ def amortised(rows: list[dict[str, float | str]], interval: int) -> float:
     percent = {row["name"]: float(row["upkeep_percent"]) for row in rows}
     growing, grown = percent["growth phase"], percent["a step that grows"]
     return growing + (grown - growing) / interval
-
-
-def cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

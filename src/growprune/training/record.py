@@ -27,7 +27,7 @@ def provenance(device: torch.device, threads: int, processes: int) -> dict[str, 
         "dirty": dirty,
         "versions": {"python": platform.python_version()} | _versions(),
         "hardware": {
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "cores": os.cpu_count(),
             "threads": threads,
             "processes": processes,
@@ -76,6 +76,16 @@ def read(folder: Path) -> dict[str, Any]:
     return record
 
 
+def cpu_name() -> str:
+    """The processor's model name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
@@ -100,15 +110,6 @@ def _commit() -> tuple[str | None, bool]:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _device_name(device: torch.device) -> str:

@@ -3,7 +3,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import typer
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from growprune import __version__
@@ -145,8 +147,6 @@ def test_a_full_disk_stops_training_with_one_line_and_no_half_file(
 ):
     import errno
 
-    import torch
-
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -169,3 +169,31 @@ def test_debug_shows_the_trace():
 
 def test_version():
     assert run("--version") == f"growprune {__version__}\n"
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(
+    trained, corpus, tmp_path, capsys, monkeypatch
+):
+    from growprune.tasks.speech import SpeechTask
+
+    out = tmp_path / "run"
+    sets = [word for value in TINY for word in ("--set", value)]
+    words = ["train", "demo-hlstm-gp", "--data", corpus[0], "--out", out, "--seed", 3, *sets]
+    words = [*map(str, words), "--resume"]
+    load, calls = SpeechTask.load, iter(range(1000))
+
+    def interrupted(self, examples, epoch):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return load(self, examples, epoch)
+
+    monkeypatch.setattr(SpeechTask, "load", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 130
+    assert not (out / "record.json").exists()
+    assert "with --resume goes on" in capsys.readouterr().out
+    run(*words)
+    whole, resumed = (load_file(run / "weights.safetensors") for run in (trained, out))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -93,7 +93,7 @@ def test_prepare_fetches_known_corpora_into_their_own_folder(folder, tmp_path, m
     assert {corpus.name for corpus in CORPORA} == set(known)
     monkeypatch.setattr(module, known[name], fetch)
     corpus = prepare(name, out, progress=lambda *call: calls.append(call))
-    assert calls == [(5, 10)]
+    assert calls == [(5, 10), (1, 2), (2, 2)]
     (utterance,) = read_manifest(out / "train.jsonl")
     assert utterance.audio == out / name / "train.wav"
     assert utterance == corpus.split("train")[0]

@@ -56,6 +56,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except GrowPruneError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; a run goes on with --resume")
-        sys.exit(130)

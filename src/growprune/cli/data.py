@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from growprune.data import CORPORA, Alphabet
@@ -45,14 +45,11 @@ def prepare(
     """
     alphabet = Alphabet(letters) if letters else None
     console = Console()
-    with Progress(
-        "{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn(),
-        console=console, transient=True,
-    ) as bars:  # fmt: skip
+    with Progress(console=console, transient=True) as bars:
         bar = bars.add_task(source, total=None)
 
-        def advance(received: int, expected: int | None) -> None:
-            bars.update(bar, completed=received, total=expected)
+        def advance(done: int, wanted: int | None) -> None:
+            bars.update(bar, completed=done, total=wanted)
 
         corpus = prepare_corpus(source, out, alphabet=alphabet, progress=advance)
     for split, utterances in corpus.splits.items():
@@ -60,4 +57,5 @@ def prepare(
         console.print(
             f"{out / split}.jsonl: {len(utterances)} utterances, {seconds / 60:.1f} min",
             highlight=False,
+            soft_wrap=True,
         )

@@ -38,7 +38,7 @@ def demo(
     runs = [out / name for name in RECIPES]
     for name, run in zip(RECIPES, runs, strict=True):
         recipe = open_recipe(name)
-        console.print(f"\n[bold]{name}[/bold]: {recipe.summary}", highlight=False)
+        console.print(f"\n[bold]{name}[/bold]: {recipe.summary}", highlight=False, soft_wrap=True)
         save_local(run, {"data": str((out / "corpus").resolve()), "seed": 0})
         train(SpeechTask(recipe, corpus), run, resume=True, console=console)
     _score(runs, corpus, console)
@@ -51,6 +51,7 @@ def demo(
         f"try:    growprune transcribe {runs[1]} {heard.audio}\n"
         f"        (said: {heard.text})",
         highlight=False,
+        soft_wrap=True,
     )
 
 

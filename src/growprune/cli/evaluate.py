@@ -50,11 +50,13 @@ def evaluate(
     splits = split or ["dev", "test"]
     for run, recognizer, corpus in zip(runs, recognizers, corpora, strict=True):
         decoder = _decoder(corpus, beam, lm_order, lm_weight, word_bonus)
-        found = {name: evaluate_run(recognizer, corpus, name, decoder) for name in splits}
+        with console.status(f"transcribing {', '.join(splits)} with {run}"):
+            found = {name: evaluate_run(recognizer, corpus, name, decoder) for name in splits}
         _enter(run, {name + _suffix(beam, lm_order): row.scores for name, row in found.items()})
         _show(console, run, found, show)
     if beam == 1 and lm_order == 0:
-        latencies = measure_latency(recognizers, corpora[0], splits[-1])
+        with console.status("measuring latency"):
+            latencies = measure_latency(recognizers, corpora[0], splits[-1])
         for run, latency in zip(runs, latencies, strict=True):
             _enter(run, {}, latency)
             console.print(f"{run}: {latency['milliseconds']:.1f} ms per utterance", highlight=False)

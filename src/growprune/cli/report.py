@@ -25,4 +25,4 @@ def report(
     console = Console()
     print_comparison([read_record(run) for run in runs], console)
     page = write_report(runs, out or runs[0] / "report")
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)

@@ -36,9 +36,13 @@ def train(
     out = out or Path("runs") / f"{resolved.name}-seed{seed}"
     console = Console()
     task = SpeechTask(resolved, open_corpus(data), seed)
-    console.print(f"{resolved.name}: training into {out}", highlight=False)
-    record = run(task, out, seed=seed, resume=resume, console=console)
+    console.print(f"{resolved.name}: training into {out}", highlight=False, soft_wrap=True)
     save_local(out, {"data": str(data.resolve()), "seed": seed})
+    try:
+        record = run(task, out, seed=seed, resume=resume, console=console)
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command with --resume goes on")
+        raise typer.Exit(130) from None
     dev = record["scores"]["dev"]
     weights = record["cost"]["weights"]
     console.print(
@@ -47,6 +51,7 @@ def train(
         f"next: growprune evaluate {out}; growprune transcribe {out} FILE...; "
         f"growprune report {out}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -92,8 +92,8 @@ def prepare(
             a folder of that name in `out`.
         out: Folder for the manifests, one per split, with durations.
         alphabet: If given, transcripts must be written in it.
-        progress: Called while fetching: bytes received and expected, or utterances made and
-            wanted.
+        progress: Called with what is done and what there is to do, first while fetching (bytes,
+            or utterances made), then while checking (recordings).
 
     Returns:
         The corpus as it was written.
@@ -103,10 +103,16 @@ def prepare(
     """
     out = Path(out)
     corpus = open_corpus(_folder(source, out, progress))
-    splits = {
-        split: tuple(_checked(utterance, alphabet) for utterance in utterances)
-        for split, utterances in corpus.splits.items()
-    }
+    total = sum(map(len, corpus.splits.values()))
+    splits: dict[str, tuple[Utterance, ...]] = {}
+    for split, utterances in corpus.splits.items():
+        done = sum(map(len, splits.values()))
+        checked = []
+        for number, utterance in enumerate(utterances, start=done + 1):
+            checked.append(_checked(utterance, alphabet))
+            if progress:
+                progress(number, total)
+        splits[split] = tuple(checked)
     for split, utterances in splits.items():
         write_manifest(out / f"{split}.jsonl", utterances)
     return Corpus(corpus.name, splits)

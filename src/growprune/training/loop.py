@@ -21,6 +21,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -152,18 +153,23 @@ class _Trainer:
         writer = SummaryWriter(str(self.out / "tensorboard")) if self.chief else None
         try:
             with _progress(self.console) as bars:
+                bar = bars.add_task("", total=None)
                 while self.state.epoch < self.settings.epochs:
-                    self._epoch(bars)
+                    self._epoch(bars, bar)
                     self._report(self.state.curves[-1], writer)
         finally:
             if writer:
                 writer.close()
         return self._finish()
 
-    def _epoch(self, bars: Progress) -> None:
+    def _epoch(self, bars: Progress, bar: TaskID) -> None:
         steps = self._epoch_steps()
-        title = f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}"
-        bar = bars.add_task(title, total=len(steps), completed=self.state.step)
+        bars.update(
+            bar,
+            description=f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}",
+            total=len(steps) * self.settings.epochs,
+            completed=len(steps) * self.state.epoch + self.state.step,
+        )
         clock = time.monotonic()
         while self.state.step < len(steps):
             self.state.loss_sum += self._step(steps)
@@ -175,7 +181,6 @@ class _Trainer:
         scores = self._evaluate("dev")
         clock = self._count_time(clock)
         self._close_epoch(len(steps), scores)
-        bars.remove_task(bar)
         self.save()
 
     def _epoch_steps(self) -> list[list[int]]:
@@ -271,7 +276,8 @@ class _Trainer:
         return now
 
     def _report(self, entry: Mapping[str, Any], writer: SummaryWriter | None) -> None:
-        self.console.print(_epoch_line(entry, self.settings.epochs), highlight=False)
+        line = _epoch_line(entry, self.settings.epochs)
+        self.console.print(line, highlight=False, soft_wrap=True)
         if writer:
             for name, value in entry.items():
                 if isinstance(value, int | float) and name != "epoch":

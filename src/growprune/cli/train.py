@@ -1,5 +1,6 @@
 """`growprune train`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def train(
     """
     resolved = open_recipe(recipe, settings or [])
     out = out or Path("runs") / f"{resolved.name}-seed{seed}"
-    console = Console()
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one voice under torchrun
     task = SpeechTask(resolved, open_corpus(data), seed)
     console.print(f"{resolved.name}: training into {out}", highlight=False, soft_wrap=True)
     save_local(out, {"data": str(data.resolve()), "seed": seed})

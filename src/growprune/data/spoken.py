@@ -19,11 +19,11 @@ import soxr
 from numpy.typing import NDArray
 
 from growprune.data import espeak
+from growprune.data.audio import SAMPLE_RATE
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
 from growprune.errors import DataError
 from growprune.files import write_text
 
-SAMPLE_RATE = 16000
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]

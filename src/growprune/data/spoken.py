@@ -24,7 +24,6 @@ from growprune.data.manifest import Corpus, Utterance, read_manifest, write_mani
 from growprune.errors import DataError
 from growprune.files import write_text
 
-
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 

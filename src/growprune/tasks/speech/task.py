@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,8 @@ from growprune.metrics import character_error_rate, totals, word_error_rate
 from growprune.tasks.speech.model import SpeechModel
 from growprune.tasks.speech.settings import SpeechRecipe
 
-_CACHED_HOURS = 3.0
-"""Training audio up to this much stays in memory (230 MB an hour at 16 kHz)."""
+_CACHED_NUMBERS = 1_000_000_000
+"""Features are kept in memory up to this many numbers (4 GB), then computed again each time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class SpeechTask:
         self.corpus = corpus
         self.seed = seed
         self.alphabet = Alphabet(recipe.data.letters)
-        self._cache: dict[str, np.ndarray] = {}
+        self._cache: dict[tuple[Path, float], np.ndarray] = {}
+        self._cached_numbers = 0
 
     def build_model(self) -> SpeechModel:
         """A recogniser with new weights."""
@@ -120,9 +122,7 @@ class SpeechTask:
         size = self.recipe.training.batch_size
         for start in range(0, len(utterances), size):
             chunk = utterances[start : start + size]
-            waves = [load_audio(u.audio, self.recipe.data.features.sample_rate) for u in chunk]
-            features = [extract(wave, self.recipe.data.features) for wave in waves]
-            batch = self._collate([u.text for u in chunk], features)
+            batch = self._collate([u.text for u in chunk], [self._features(u, 1.0) for u in chunk])
             log_probs, lengths = model(batch.features.to(device), batch.lengths)
             losses = _ctc(log_probs, lengths, batch).tolist()
             rows = log_probs.cpu().numpy()
@@ -183,24 +183,24 @@ class SpeechTask:
 
     def _augmented(self, index: int, epoch: int) -> np.ndarray:
         """Features `(time, bands)` of a training utterance, as this epoch wants them."""
-        wave = speed_perturb(self._wave(self.examples[index]), self._speed(index, epoch))
-        features = extract(wave, self.recipe.data.features)
+        features = self._features(self.examples[index], self._speed(index, epoch))
         if self.recipe.data.spec_augment is None:
             return features
         rng = np.random.default_rng((self.seed, epoch, index, 1))
         return spec_augment(features, self.recipe.data.spec_augment, rng)
 
-    def _wave(self, utterance: Utterance) -> np.ndarray:
-        wave = self._cache.get(utterance.id)
-        if wave is None:
-            wave = load_audio(utterance.audio, self.recipe.data.features.sample_rate)
-            if self._cacheable:
-                self._cache[utterance.id] = wave
-        return wave
-
-    @cached_property
-    def _cacheable(self) -> bool:
-        return sum(self.seconds) < _CACHED_HOURS * 3600
+    def _features(self, utterance: Utterance, speed: float) -> np.ndarray:
+        """Features `(time, bands)` of an utterance at a speed, kept while there is room."""
+        key = (utterance.audio, speed)
+        if key in self._cache:
+            return self._cache[key]
+        settings = self.recipe.data.features
+        wave = load_audio(utterance.audio, settings.sample_rate)
+        features = extract(speed_perturb(wave, speed), settings)
+        if self._cached_numbers + features.size <= _CACHED_NUMBERS:
+            self._cache[key] = features
+            self._cached_numbers += features.size
+        return features
 
     def _collate(self, texts: Sequence[str], features: Sequence[np.ndarray]) -> SpeechBatch:
         letters = [self.alphabet.encode(text) for text in texts]

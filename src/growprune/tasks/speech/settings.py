@@ -74,6 +74,9 @@ class ModelSettings(Settings):
 class DataSettings(Settings):
     """Letters, features and augmentation."""
 
+    train_splits: tuple[str, ...] = Field(default=("train",), min_length=1)
+    """Splits learnt from. A final run may add "dev" once everything is chosen; its dev figures
+    then say nothing, and reports leave them out."""
     letters: str = Field(default=" ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=1)
     features: FeatureSettings = FeatureSettings()
     speeds: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)

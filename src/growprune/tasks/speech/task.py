@@ -74,13 +74,14 @@ class SpeechTask:
 
     @cached_property
     def examples(self) -> tuple[Utterance, ...]:
-        """The training utterances, checked together with the dev split's."""
+        """The utterances learnt from, checked together with the dev split's."""
         with torch.device("meta"):
             stride = self.build_model().stride
         output_rate = 1000 / self.recipe.data.features.hop_ms / stride
-        for split in ("train", "dev"):
+        learnt = self.recipe.data.train_splits
+        for split in dict.fromkeys((*learnt, "dev")):
             check_utterances(self.corpus.split(split), self.alphabet, output_rate)
-        return self.corpus.split("train")
+        return tuple(row for split in learnt for row in self.corpus.split(split))
 
     @cached_property
     def seconds(self) -> list[float]:

@@ -140,3 +140,14 @@ def test_nothing_and_damaged_records_are_refused(make_record):
         comparison_table([])
     with pytest.raises(CheckpointError, match=r"record 2: .*seconds"):
         comparison_table([make_record(), make_record(seconds=None)])
+
+
+def test_error_rates_on_splits_that_were_learnt_from_are_left_out(make_record):
+    recipe = {"data": {"train_splits": ["train", "dev"]}}
+    comparison = comparison_table([make_record(), make_record(name="final", recipe=recipe)])
+    rows = dict(comparison.rows)
+    assert rows["Dev WER"][0] != "-"
+    assert rows["Dev WER"][1] == "-"
+    assert rows["Test WER"][1] != "-"
+    notes = [note for note in comparison.notes if note.startswith("final")]
+    assert "learnt from train and dev" in notes[0]

@@ -115,6 +115,12 @@ class Record(_Part):
     latency: Latency | None = None
     scores: Mapping[str, Mapping[str, float]]
 
+    @property
+    def learnt_splits(self) -> tuple[str, ...]:
+        """Splits of the data that were learnt from: error rates on them say nothing."""
+        data = self.recipe.get("data", {})
+        return tuple(data.get("train_splits", ("train",)))
+
 
 def read_record(run: str | Path) -> Record:
     """Read the record of a finished run, given its folder or the record file itself.

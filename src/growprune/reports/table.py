@@ -122,9 +122,16 @@ def _error_rates(records: Sequence[Record]) -> list[_Metric]:
 
     def metric(split: str, rate: str) -> _Metric:
         name = f"{split.capitalize()} {rate.upper()}"
-        return _Metric(name, lambda r: r.scores.get(split, {}).get(rate), _percent, _points)
+        return _Metric(name, lambda r: _score(r, split, rate), _percent, _points)
 
     return [metric(split, rate) for split in splits for rate in ("wer", "cer")]
+
+
+def _score(record: Record, split: str, rate: str) -> float | None:
+    """An error rate; none on a split that was learnt from."""
+    if split.partition("/")[0] in record.learnt_splits:
+        return None
+    return record.scores.get(split, {}).get(rate)
 
 
 def _latency(record: Record) -> float | None:
@@ -207,7 +214,9 @@ def _distinct(values: Iterable[str]) -> str:
 
 def _data(record: Record) -> str:
     sizes = [f"{split.utterances} {name}" for name, split in record.data.splits.items()]
-    return f"{record.data.name} ({', '.join(sizes)} utterances)" if sizes else record.data.name
+    text = f"{record.data.name} ({', '.join(sizes)} utterances)" if sizes else record.data.name
+    learnt = record.learnt_splits
+    return text if learnt == ("train",) else f"{text}, learnt from {' and '.join(learnt)}"
 
 
 def _commit(record: Record) -> str:

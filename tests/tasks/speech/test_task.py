@@ -136,3 +136,10 @@ def test_a_language_model_changes_the_text_and_needs_transcripts(task):
     assert helped.text == "A A"
     with pytest.raises(DataError, match="no transcripts"):
         language_model([" "], 2)
+
+
+def test_a_final_run_learns_from_dev_too(task):
+    recipe = open_recipe("demo-hlstm-gp", [*SMALL, 'data.train_splits=["train", "dev"]'])
+    final = SpeechTask(recipe, task.corpus)
+    assert final.examples == task.corpus.split("train") + task.corpus.split("dev")
+    assert sorted(i for batch in final.batches(0) for i in batch) == list(range(13))

@@ -197,3 +197,30 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     whole, resumed = (load_file(run / "weights.safetensors") for run in (trained, out))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from growprune.cli import demo
+
+    small = [value for value in TINY if not value.startswith(("plan", "model"))]
+    recipes = {
+        "demo-lstm": demo.open_recipe("demo-lstm", [*small, TINY[0]]),
+        "demo-hlstm-gp": demo.open_recipe("demo-hlstm-gp", TINY),
+    }
+    monkeypatch.setattr(demo, "open_recipe", recipes.get)
+    monkeypatch.setattr(
+        demo, "make_corpus", lambda out, progress: make_corpus(out, 0, train=12, dev=3, test=3)
+    )
+    out = tmp_path / "demo"
+    output = run("demo", "--out", out)
+    for row in ("Weights, whole model", "FLOPs per second", "Latency", "Test WER"):
+        assert row in output
+    assert (out / "report" / "report.md").exists()
+    records = [json.loads((out / name / "record.json").read_text()) for name in recipes]
+    assert [record["name"] for record in records] == list(recipes)
+    assert all(record["latency"] and "test" in record["scores"] for record in records)
+    before = (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns
+    run("demo", "--out", out)
+    assert (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns == before
+    run("demo", "--out", out, "--fresh")
+    assert (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns > before

@@ -83,7 +83,7 @@ def make_corpus(
     *,
     train: int = 600,
     dev: int = 80,
-    test: int = 120,
+    test: int = 240,
     progress: Progress | None = None,
 ) -> Corpus:
     """Synthesise the corpus into `folder`, or reuse what an earlier call with these settings left.

@@ -3,7 +3,7 @@
 from growprune.data.alphabet import BLANK, ENGLISH, Alphabet, normalise_text
 from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_an4
 from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
-from growprune.data.augment import SpecAugment, random_volume, spec_augment, speed_perturb
+from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
 from growprune.data.features import FeatureSettings, FeatureStream, extract
@@ -31,7 +31,6 @@ __all__ = [
     "normalise_text",
     "open_corpus",
     "prepare",
-    "random_volume",
     "read_an4",
     "read_manifest",
     "spec_augment",

@@ -71,12 +71,6 @@ def speed_perturb(wave: np.ndarray, factor: float) -> np.ndarray:
     return soxr.resample(wave, _BASE_RATE * factor, _BASE_RATE)
 
 
-def random_volume(wave: np.ndarray, decibels: float, rng: np.random.Generator) -> np.ndarray:
-    """Make audio `(samples,)` louder or softer by up to `decibels`, never beyond full scale."""
-    gain = 10 ** (rng.uniform(-decibels, decibels) / 20)
-    return np.clip(wave * np.float32(gain), -1.0, 1.0)
-
-
 def _share(total: int, parts: int) -> int:
     return total // parts if parts else 0
 

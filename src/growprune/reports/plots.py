@@ -46,7 +46,9 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
     figure = Figure(figsize=(1 + 5 * len(groups), 1 + 2.4 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(groups), sharex="col", sharey="row", squeeze=False)
     for column, (name, runs) in zip(grid.T, groups.items(), strict=True):
-        column[0].set_title(name, fontsize=12, fontweight="bold")
+        # An error rate on what was learnt must not be taken for one on new speech.
+        known = "\n(dev was learnt from too)" if "dev" in runs[0].learnt_splits else ""
+        column[0].set_title(name + known, fontsize=12, fontweight="bold")
         for axes, draw in zip(column, rows, strict=True):
             _shade_phases(axes, runs[0].epochs, tints)
             for run, style in zip(runs, _SEED_STYLES * len(runs), strict=False):

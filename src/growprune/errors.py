@@ -19,3 +19,7 @@ class CheckpointError(GrowPruneError):
 
 class TrainingError(GrowPruneError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+class ModelFileError(GrowPruneError):
+    """A packed model file that is missing, damaged, or describes a network that cannot be."""

@@ -1,0 +1,170 @@
+"""Weight matrices as a packed file stores them, and the check of their indices.
+
+The arrays of a matrix NAME are stored as `NAME:PART`:
+
+| layout | parts |
+|---|---|
+| dense | `values` (rows, columns) |
+| csr | `starts` (rows + 1,), `columns` (entries,), `values` (entries,) |
+| blocks | `starts` (columns + 1,), `panels` (blocks,), `values` (blocks, 16) |
+
+Values are float32, or int8 beside `scales` (rows,) float32; indices are int32.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from growprune import native
+from growprune.runtime.graph import LARGEST, Sizes
+
+PARTS = {
+    "dense": ("values",),
+    "csr": ("starts", "columns", "values"),
+    "blocks": ("starts", "panels", "values"),
+}
+"""Arrays of each layout, without the scales."""
+
+
+@dataclass(frozen=True)
+class MatrixInfo:
+    """One weight matrix of a model.
+
+    Attributes:
+        name: as in the module it was packed from.
+        shape: rows (outputs) and columns (inputs).
+        active: connections kept.
+        layout: dense, csr or blocks.
+        weights: float32 or int8.
+        nbytes: bytes of its values, indices and scales.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    active: int
+    layout: str
+    weights: str
+    nbytes: int
+
+    @property
+    def density(self) -> float:
+        """Share of the connections kept."""
+        return self.active / (self.shape[0] * self.shape[1])
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """A matrix's arrays by part, with the shape and the number of active weights they stand for."""
+
+    layout: str
+    shape: tuple[int, int]
+    active: int
+    arrays: Mapping[str, np.ndarray]
+
+    def info(self, name: str) -> MatrixInfo:
+        """The matrix's row in a model's table."""
+        nbytes = sum(array.nbytes for array in self.arrays.values())
+        weights = self.arrays["values"].dtype.name
+        return MatrixInfo(name, self.shape, self.active, self.layout, weights, nbytes)
+
+    def check(self) -> None:
+        """Make sure that multiplying by the matrix reads and writes inside its arrays only.
+
+        Raises:
+            ValueError: what is wrong.
+        """
+        rows, columns = self.shape
+        if rows * columns > LARGEST:
+            raise ValueError(f"{rows} x {columns} is larger than {LARGEST} weights")
+        _check_values(self.arrays, rows)
+        check = {"dense": self._check_dense, "csr": self._check_csr, "blocks": self._check_blocks}
+        stored = check[self.layout]()
+        if not 0 <= self.active <= stored:
+            raise ValueError(f"{self.active} active weights cannot be among the {stored} stored")
+
+    def prepare(self) -> native.Matrix:
+        """The matrix ready for products; it must have passed `check`."""
+        arrays, scales = self.arrays, self.arrays.get("scales")
+        if self.layout == "dense":
+            return native.dense(arrays["values"], scales)
+        if self.layout == "csr":
+            parts = arrays["starts"], arrays["columns"], arrays["values"]
+            return native.csr(*parts, self.shape, scales)
+        parts = arrays["starts"], arrays["panels"], arrays["values"]
+        return native.blocks(*parts, self.shape, scales)
+
+    def table(self) -> np.ndarray:
+        """The weights of a dense matrix in float32, (rows, columns)."""
+        values = self.arrays["values"]
+        if "scales" in self.arrays:
+            return values * self.arrays["scales"][:, None]
+        return values
+
+    def _check_dense(self) -> int:
+        _check_array(self.arrays, "values", self.shape)
+        return self.arrays["values"].size
+
+    def _check_csr(self) -> int:
+        rows, columns = self.shape
+        entries = self.arrays["values"].size
+        _check_array(self.arrays, "values", (entries,))
+        _check_groups(self.arrays, "columns", rows, columns, entries)
+        return entries
+
+    def _check_blocks(self) -> int:
+        rows, columns = self.shape
+        count = len(self.arrays["values"]) if self.arrays["values"].ndim else 0
+        _check_array(self.arrays, "values", (count, native.PANEL))
+        panels = -(-rows // native.PANEL)
+        _check_groups(self.arrays, "panels", columns, panels, count)
+        below = rows - (panels - 1) * native.PANEL
+        last = self.arrays["values"][self.arrays["panels"] == panels - 1]
+        if last[:, below:].any():
+            raise ValueError("a block holds weights below the last row")
+        return count * native.PANEL
+
+
+def _check_values(arrays: Mapping[str, np.ndarray], rows: int) -> None:
+    dtype = arrays["values"].dtype
+    if dtype not in (np.float32, np.int8):
+        raise ValueError(f"values are {dtype}, but must be float32 or int8")
+    if (dtype == np.int8) != ("scales" in arrays):
+        raise ValueError("int8 values need scales, and float32 values take none")
+    if "scales" in arrays:
+        _check_array(arrays, "scales", (rows,), np.float32)
+    for name in ("values", "scales"):
+        if name in arrays and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{name} are not all finite")
+
+
+def _check_groups(
+    arrays: Mapping[str, np.ndarray], indices: str, groups: int, limit: int, entries: int
+) -> None:
+    """Check `starts` of each group and the indices in it, which rise and stay below `limit`."""
+    _check_array(arrays, "starts", (groups + 1,), np.int32)
+    _check_array(arrays, indices, (entries,), np.int32)
+    starts, found = arrays["starts"], arrays[indices]
+    if starts[0] != 0 or starts[-1] != entries or (starts[1:] < starts[:-1]).any():
+        raise ValueError(f"starts do not rise from 0 to {entries}, the number of entries")
+    if entries and (found.min() < 0 or found.max() >= limit):
+        raise ValueError(f"{indices} do not all lie in 0 to {limit - 1}")
+    rising = np.ones(entries, bool)
+    rising[1:] = found[1:] > found[:-1]
+    rising[starts[:-1][starts[:-1] < entries]] = True
+    if not rising.all():
+        raise ValueError(f"{indices} are out of order or doubled at entry {rising.argmin()}")
+
+
+def _check_array(
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    shape: Sizes,
+    dtype: type[np.generic] | None = None,
+) -> None:
+    array = arrays[name]
+    if array.shape != shape or (dtype is not None and array.dtype != dtype):
+        kind = "" if dtype is None else f" of {np.dtype(dtype)}"
+        raise ValueError(
+            f"{name} must have shape {shape}{kind}, got {array.shape} of {array.dtype}"
+        )

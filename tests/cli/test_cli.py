@@ -200,14 +200,15 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    from growprune import tasks
     from growprune.cli import demo
 
     small = [value for value in TINY if not value.startswith(("plan", "model"))]
     recipes = {
-        "demo-lstm": demo.open_recipe("demo-lstm", [*small, TINY[0]]),
-        "demo-hlstm-gp": demo.open_recipe("demo-hlstm-gp", TINY),
+        "demo-lstm": tasks.open_recipe("demo-lstm", [*small, TINY[0]]),
+        "demo-hlstm-gp": tasks.open_recipe("demo-hlstm-gp", TINY),
     }
-    monkeypatch.setattr(demo, "open_recipe", recipes.get)
+    monkeypatch.setattr(tasks, "open_recipe", recipes.get)
     monkeypatch.setattr(
         demo, "make_corpus", lambda out, progress: make_corpus(out, 0, train=12, dev=3, test=3)
     )

@@ -1,9 +1,12 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from growprune.decoding import Word, greedy
+from growprune.decoding import GreedyStream, Word, greedy
 
 LETTERS = " AB"
 
@@ -52,3 +55,16 @@ def test_wrong_calls_say_what_is_wrong():
         greedy(np.zeros((2, 5, 4)), LETTERS)
     with pytest.raises(ValueError, match="NaN"):
         greedy(np.full((2, 4), np.nan), LETTERS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), max_size=30), st.lists(st.integers(0, 30), max_size=4))
+def test_a_stream_only_grows_and_ends_with_the_same_text(path, cuts):
+    log_probs = path_log_probs(path)
+    stream, text = GreedyStream(LETTERS), ""
+    bounds = sorted({0, len(path), *(cut for cut in cuts if cut < len(path))})
+    for start, end in pairwise(bounds):
+        grown = stream.push(log_probs[start:end])
+        assert grown.startswith(text)
+        text = grown
+    assert text == greedy(log_probs, LETTERS).text

@@ -127,3 +127,19 @@ def test_wrong_calls_say_what_is_wrong():
         NGramModel.estimate([])
     with pytest.raises(ValueError, match="among its words"):
         NGramModel.estimate(["GO </s>"])
+
+
+def test_json_keeps_every_probability():
+    model = NGramModel.estimate(["GO ONE TWO", "STOP ONE", "GO"], order=3)
+    again = NGramModel.from_json(json.loads(json.dumps(model.to_json())))
+    for history in ((), (START,), (START, "GO"), ("GO", "ONE"), ("X",)):
+        for word in (*WORDS, END, "HELP"):
+            assert again.log_prob(word, history) == model.log_prob(word, history)
+
+
+def test_shortened_is_the_model_of_the_lower_order():
+    texts = ["GO ONE TWO", "STOP ONE", "GO"]
+    shortened = NGramModel.estimate(texts, order=3).shortened(2)
+    assert shortened.to_json() == NGramModel.estimate(texts, order=2).to_json()
+    with pytest.raises(ValueError, match="from 1 to 2, got 3"):
+        shortened.shortened(3)

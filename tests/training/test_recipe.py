@@ -1,8 +1,9 @@
 import pytest
 
 from growprune.errors import RecipeError
+from growprune.recipes import shipped_recipes
 from growprune.tasks import open_recipe
-from growprune.training import read_table, shipped_recipes
+from growprune.training import read_table
 
 
 def write(folder, name, text):

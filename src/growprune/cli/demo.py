@@ -12,10 +12,7 @@ from rich.progress import Progress
 from growprune.data import Corpus
 from growprune.data.spoken import make_corpus
 from growprune.errors import DataError
-from growprune.reports import print_comparison, write_report
-from growprune.tasks import open_recipe
-from growprune.tasks.speech import Recognizer, SpeechTask, evaluate_run, measure_latency
-from growprune.training import read_record, save_local, train, write_record
+from growprune.pipelines import measure_latency
 
 RECIPES = ("demo-lstm", "demo-hlstm-gp")
 
@@ -31,6 +28,11 @@ def demo(
 
     Example: growprune demo --out demo
     """
+    from growprune.reports import print_comparison, write_report
+    from growprune.tasks import open_recipe
+    from growprune.tasks.speech import SpeechTask
+    from growprune.training import read_record, save_local, train
+
     console = Console()
     if fresh:
         _clear(out)
@@ -70,9 +72,13 @@ def _reporter(bars: Progress, bar: int) -> Callable[[int, int], None]:
 
 def _score(runs: list[Path], corpus: Corpus, console: Console) -> None:
     """Enter test error rates and latencies in the records."""
+    from growprune.tasks.speech import Recognizer, evaluate_run, one_thread
+    from growprune.training import read_record, write_record
+
     recognizers = [Recognizer.from_run(run) for run in runs]
     with console.status("scoring the test split and measuring latency"):
-        latencies = measure_latency(recognizers, corpus, "test")
+        with one_thread():
+            latencies = measure_latency(recognizers, corpus, "test")
         for run, recognizer, latency in zip(runs, recognizers, latencies, strict=True):
             record = read_record(run)
             record["scores"]["test"] = evaluate_run(recognizer, corpus, "test").scores

@@ -7,20 +7,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from growprune.cli.recognizers import AnyRecognizer, open_recognizer, torch_on_one_thread
 from growprune.data import Corpus, open_corpus
-from growprune.tasks.speech import (
-    Decoder,
-    Evaluation,
-    Recognizer,
-    evaluate_run,
-    language_model,
-    measure_latency,
-)
-from growprune.training import load_local, read_record, write_record
+from growprune.decoding import Decoder, language_model
+from growprune.errors import DataError
+from growprune.metrics import Evaluation
+from growprune.pipelines import Recognizer, measure_latency
+from growprune.pipelines import evaluate as evaluate_packed
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs.")],
+    models: Annotated[list[Path], typer.Argument(help="Folders of finished runs, packed models.")],
     data: Annotated[
         Path | None, typer.Option(help="The corpus, where it is not the one trained on.")
     ] = None,
@@ -40,26 +37,40 @@ def evaluate(
 ) -> None:
     """Word and character error rates, and latency; entered in each run's record.
 
-    Latency is measured on one thread, all runs by turns in this one process.
+    Latency is measured on one thread, all models by turns in this one process. A packed model needs
+    --data, and is scored just as a run is.
 
     Example: growprune evaluate runs/an4-lstm-seed0 runs/an4-hlstm-gp-seed0 --beam 16 --lm-order 2
     """
     console = Console()
-    recognizers = [Recognizer.from_run(run) for run in runs]
-    corpora = [open_corpus(data or load_local(run)["data"]) for run in runs]
+    recognizers = [open_recognizer(model) for model in models]
+    corpora = [open_corpus(data or _trained_on(model)) for model in models]
     splits = split or ["dev", "test"]
-    for run, recognizer, corpus in zip(runs, recognizers, corpora, strict=True):
+    for model, recognizer, corpus in zip(models, recognizers, corpora, strict=True):
         decoder = _decoder(corpus, beam, lm_order, lm_weight, word_bonus)
-        with console.status(f"transcribing {', '.join(splits)} with {run}"):
-            found = {name: evaluate_run(recognizer, corpus, name, decoder) for name in splits}
-        _enter(run, {name + _suffix(beam, lm_order): row.scores for name, row in found.items()})
-        _show(console, run, found, show)
+        with console.status(f"transcribing {', '.join(splits)} with {model}"):
+            found = {name: _evaluate(recognizer, corpus, name, decoder) for name in splits}
+        _enter(model, {name + _suffix(beam, lm_order): row.scores for name, row in found.items()})
+        _show(console, model, found, show)
     if beam == 1 and lm_order == 0:
-        with console.status("measuring latency"):
+        with console.status("measuring latency"), torch_on_one_thread(recognizers):
             latencies = measure_latency(recognizers, corpora[0], splits[-1])
-        for run, latency in zip(runs, latencies, strict=True):
-            _enter(run, {}, latency)
-            console.print(f"{run}: {latency['milliseconds']:.1f} ms per utterance", highlight=False)
+        for model, latency in zip(models, latencies, strict=True):
+            _enter(model, {}, latency)
+            console.print(
+                f"{model}: {latency['milliseconds']:.1f} ms per utterance ({latency['engine']})",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+def _trained_on(model: Path) -> str:
+    """The folder of a run's corpus."""
+    if not model.is_dir():
+        raise DataError(f"{model}: a packed model does not know its corpus; name one with --data")
+    from growprune.training import load_local
+
+    return load_local(model)["data"]
 
 
 def _decoder(
@@ -73,6 +84,16 @@ def _decoder(
     return Decoder(beam, model, lm_weight, word_bonus)
 
 
+def _evaluate(
+    recognizer: AnyRecognizer, corpus: Corpus, split: str, decoder: Decoder
+) -> Evaluation:
+    if isinstance(recognizer, Recognizer):
+        return evaluate_packed(recognizer, corpus, split, decoder)
+    from growprune.tasks.speech import evaluate_run
+
+    return evaluate_run(recognizer, corpus, split, decoder)
+
+
 def _suffix(beam: int, lm_order: int) -> str:
     """What a score's name in the record says of its decoding: nothing for greedy."""
     if beam == 1:
@@ -81,17 +102,22 @@ def _suffix(beam: int, lm_order: int) -> str:
 
 
 def _enter(
-    run: Path, scores: dict[str, dict[str, float]], latency: dict[str, object] | None = None
+    model: Path, scores: dict[str, dict[str, float]], latency: dict[str, object] | None = None
 ) -> None:
-    record = read_record(run)
+    """Write figures into a run's record; a packed model has none."""
+    if not model.is_dir():
+        return
+    from growprune.training import read_record, write_record
+
+    record = read_record(model)
     record["scores"] |= scores
     if latency is not None:
         record["latency"] = latency
-    write_record(run, record)
+    write_record(model, record)
 
 
-def _show(console: Console, run: Path, found: dict[str, Evaluation], show: int) -> None:
-    table = Table(title=str(run))
+def _show(console: Console, model: Path, found: dict[str, Evaluation], show: int) -> None:
+    table = Table(title=str(model))
     for heading in ("split", "utterances", "words", "WER", "CER", "sub", "del", "ins"):
         table.add_column(heading, justify="right")
     for name, row in found.items():

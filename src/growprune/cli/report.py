@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from growprune.reports import print_comparison, read_record, write_report
-
 
 def report(
     runs: Annotated[
@@ -22,6 +20,8 @@ def report(
 
     Example: growprune report runs/an4-lstm-seed0 runs/an4-hlstm-gp-seed0 --out results/an4
     """
+    from growprune.reports import print_comparison, read_record, write_report
+
     console = Console()
     print_comparison([read_record(run) for run in runs], console)
     page = write_report(runs, out or runs[0] / "report")

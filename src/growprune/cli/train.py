@@ -8,10 +8,7 @@ import typer
 from rich.console import Console
 
 from growprune.data import open_corpus
-from growprune.tasks import open_recipe
-from growprune.tasks.speech import SpeechTask
-from growprune.training import save_local, shipped_recipes
-from growprune.training import train as run
+from growprune.recipes import shipped_recipes
 
 
 def train(
@@ -33,6 +30,11 @@ def train(
 
     Example: growprune train an4-hlstm-gp --data ../an4 --set training.epochs=90 --seed 1
     """
+    from growprune.tasks import open_recipe
+    from growprune.tasks.speech import SpeechTask
+    from growprune.training import save_local
+    from growprune.training import train as run
+
     resolved = open_recipe(recipe, settings or [])
     out = out or Path("runs") / f"{resolved.name}-seed{seed}"
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one voice under torchrun

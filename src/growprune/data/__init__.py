@@ -3,6 +3,7 @@
 from growprune.data.alphabet import BLANK, ENGLISH, Alphabet, normalise_text
 from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_an4
 from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
+from growprune.data.audio_stream import file_pieces, pipe_pieces
 from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
@@ -26,10 +27,12 @@ __all__ = [
     "check_utterances",
     "download_an4",
     "extract",
+    "file_pieces",
     "frames_needed",
     "load_audio",
     "normalise_text",
     "open_corpus",
+    "pipe_pieces",
     "prepare",
     "read_an4",
     "read_manifest",

@@ -1,6 +1,8 @@
 """Reading audio files: any rate, any number of channels, one readable error for each defect."""
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,8 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     if not len(samples):
         raise DataError(f"{path}: holds no samples; record it again or leave it out")
     wave = samples.mean(axis=1)
-    _check_values(path, wave)
+    check_values(path, wave)
+    _check_sounds(path, wave)
     if rate != sample_rate:
         wave = soxr.resample(wave, rate, sample_rate)
         if not len(wave):
@@ -56,25 +59,62 @@ def audio_seconds(path: str | Path) -> float:
     return header.frames / header.samplerate
 
 
-def _read(path: Path) -> tuple[np.ndarray, int]:
-    """All samples `(frames, channels)` and their rate."""
+@contextmanager
+def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file to read from.
+
+    Raises:
+        DataError: the file is missing, empty, not audio, or shorter than its header says.
+    """
     _check_present(path)
     try:
         file = soundfile.SoundFile(str(path))
     except soundfile.SoundFileError as error:
         raise _not_audio(path, error) from error
     with file:
+        if _promised_bytes(path) > path.stat().st_size:
+            raise truncated(path, file.frames)
+        yield file
+
+
+def check_values(source: str | Path, wave: np.ndarray) -> None:
+    """Check that samples `(samples,)`, at least one, are finite and scaled.
+
+    Raises:
+        DataError: they are not.
+    """
+    low, high = float(wave.min()), float(wave.max())
+    if not np.isfinite(low + high):
+        raise DataError(f"{source}: holds samples that are not finite numbers; export it again")
+    if max(-low, high) > _LOUDEST:
+        raise DataError(
+            f"{source}: samples reach {max(-low, high):g}, but full scale is 1; "
+            "export it as 16-bit WAV or FLAC"
+        )
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error for a file that libsndfile cannot read to its end."""
+    return DataError(f"{path}: truncated or damaged ({_reason(error)}); copy or download it again")
+
+
+def truncated(path: Path, samples: int) -> DataError:
+    """The error for a file that holds only so many samples of those its header promises."""
+    return DataError(
+        f"{path}: truncated, its header promises more audio than the {samples} "
+        "samples there are; copy or download it again"
+    )
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """All samples `(frames, channels)` and their rate."""
+    with opened(path) as file:
         try:
             samples = file.read(dtype="float32", always_2d=True)
         except (soundfile.SoundFileError, MemoryError) as error:  # a broken header asks for all
-            raise DataError(
-                f"{path}: truncated or damaged ({_reason(error)}); copy or download it again"
-            ) from error
-        if len(samples) < file.frames or _promised_bytes(path) > path.stat().st_size:
-            raise DataError(
-                f"{path}: truncated, its header promises more audio than the {len(samples)} "
-                "samples there are; copy or download it again"
-            )
+            raise damaged(path, error) from error
+        if len(samples) < file.frames:
+            raise truncated(path, len(samples))
         return samples, file.samplerate
 
 
@@ -87,18 +127,10 @@ def _check_present(path: Path) -> None:
         raise DataError(f"{path}: empty file; copy or download it again")
 
 
-def _check_values(path: Path, wave: np.ndarray) -> None:
-    low, high = float(wave.min()), float(wave.max())
-    if not np.isfinite(low + high):
-        raise DataError(f"{path}: holds samples that are not finite numbers; export it again")
-    if low == high:
+def _check_sounds(path: Path, wave: np.ndarray) -> None:
+    if wave.min() == wave.max():
         raise DataError(
-            f"{path}: silent, every sample equals {low:g}; record it again or leave it out"
-        )
-    if max(-low, high) > _LOUDEST:
-        raise DataError(
-            f"{path}: samples reach {max(-low, high):g}, but full scale is 1; "
-            "export it as 16-bit WAV or FLAC"
+            f"{path}: silent, every sample equals {wave[0]:g}; record it again or leave it out"
         )
 
 

@@ -68,8 +68,7 @@ class NGramModel:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(*_parse(content))
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except ValueError as error:
@@ -77,8 +76,32 @@ class NGramModel:
 
     def save(self, path: str | Path) -> None:
         """Write the counts as JSON."""
+        write_text(path, json.dumps(self.to_json()))
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """A model from what `to_json` returned.
+
+        Raises:
+            ValueError: it is not such a model; says what does not fit.
+        """
+        return cls(*_parse(content))
+
+    def to_json(self) -> dict[str, Any]:
+        """The counts as JSON types."""
         counts = {" ".join(history): words for history, words in sorted(self._counts.items())}
-        write_text(path, json.dumps({"format": _FORMAT, "order": self.order, "counts": counts}))
+        return {"format": _FORMAT, "order": self.order, "counts": counts}
+
+    def shortened(self, order: int) -> Self:
+        """The same counts with shorter histories.
+
+        Raises:
+            ValueError: `order` is not from 1 to this model's order.
+        """
+        if not 1 <= order <= self.order:
+            raise ValueError(f"order must be from 1 to {self.order}, got {order}")
+        kept = {history: words for history, words in self._counts.items() if len(history) < order}
+        return type(self)(order, kept)
 
     @cached_property
     def vocabulary(self) -> frozenset[str]:

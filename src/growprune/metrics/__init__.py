@@ -8,10 +8,16 @@ from growprune.metrics.error_rates import (
     word_error_rate,
     word_errors,
 )
+from growprune.metrics.evaluation import Evaluation, Transcript
+from growprune.metrics.latency import Seconds, by_turns
 
 __all__ = [
     "ErrorCounts",
+    "Evaluation",
     "Operation",
+    "Seconds",
+    "Transcript",
+    "by_turns",
     "character_error_rate",
     "character_errors",
     "totals",

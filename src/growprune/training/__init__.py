@@ -2,7 +2,7 @@
 
 from growprune.training.checkpoint import Weights, load_local, load_weights, save_local
 from growprune.training.loop import train
-from growprune.training.recipe import Recipe, read_table, shipped_recipes, validate
+from growprune.training.recipe import Recipe, read_table, validate
 from growprune.training.record import read as read_record
 from growprune.training.record import write as write_record
 from growprune.training.task import Task
@@ -16,7 +16,6 @@ __all__ = [
     "read_record",
     "read_table",
     "save_local",
-    "shipped_recipes",
     "train",
     "validate",
     "write_record",

@@ -6,13 +6,13 @@ key by key; every other value replaces the one below it.
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from growprune.errors import RecipeError
+from growprune.recipes import recipe_names, recipe_text, shipped_recipes
 from growprune.settings import Settings, settings_error
 from growprune.sparsity import Plan
 
@@ -69,16 +69,6 @@ class Recipe(Settings):
 
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
-
-
-def shipped_recipes() -> dict[str, str]:
-    """Names and one-line summaries of the recipes in this package, those meant to be run."""
-    found = {}
-    for name in _shipped_names():
-        table = read_table(name)
-        if table.get("summary"):
-            found[name] = table["summary"]
-    return found
 
 
 def read_table(source: str | Path, overrides: Sequence[str] = ()) -> Table:
@@ -144,23 +134,11 @@ def _text(source: str | Path) -> str:
             return Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"recipe file {source} cannot be read ({error})") from None
-    if str(source) in _shipped_names():
-        return _folder().joinpath(f"{source}.toml").read_text(encoding="utf-8")
+    if str(source) in recipe_names():
+        return recipe_text(str(source))
     raise RecipeError(
         f"no recipe named {str(source)!r}; there are {', '.join(shipped_recipes())}, "
         "or give the path of a .toml file"
-    )
-
-
-def _folder() -> Any:
-    return resources.files("growprune.recipes")
-
-
-def _shipped_names() -> list[str]:
-    return sorted(
-        entry.name.removesuffix(".toml")
-        for entry in _folder().iterdir()
-        if entry.name.endswith(".toml")
     )
 
 

@@ -4,10 +4,10 @@ import soundfile
 import torch
 
 from growprune.data import Corpus, Utterance
+from growprune.decoding import Decoder, language_model
 from growprune.errors import DataError
 from growprune.tasks import open_recipe
-from growprune.tasks.speech import Decoder, Recognizer, SpeechTask, evaluate_run
-from growprune.tasks.speech.recognizer import language_model
+from growprune.tasks.speech import Recognizer, SpeechTask, evaluate_run
 
 SMALL = [
     "model.recurrent.hidden_size=8",

@@ -1,54 +1,22 @@
 """A finished run as a recogniser: audio in, text out."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from growprune.data import extract, load_audio
-from growprune.decoding import Hypothesis, NGramModel, beam_search, greedy
-from growprune.errors import DataError
+from growprune.decoding import Decoder, Hypothesis
 from growprune.tasks.speech.model import SpeechModel
 from growprune.tasks.speech.settings import SpeechRecipe
 from growprune.tasks.speech.task import build_model
 from growprune.training import load_weights, validate
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """How log-probabilities become text.
-
-    Attributes:
-        beam: prefixes kept; 1 decodes greedily.
-        language_model: weighed in where a word ends; needs a beam.
-        lm_weight: factor of the language model's log-probability.
-        word_bonus: added for every word, against the language model's love of short texts.
-    """
-
-    beam: int = 1
-    language_model: NGramModel | None = None
-    lm_weight: float = 0.5
-    word_bonus: float = 1.0
-
-    def __call__(self, log_probs: np.ndarray, letters: str, seconds_per_frame: float) -> Hypothesis:
-        """The text of log-probabilities `(frames, symbols)`."""
-        if self.beam == 1 and self.language_model is None:
-            return greedy(log_probs, letters, seconds_per_frame)
-        return beam_search(
-            log_probs,
-            letters,
-            width=self.beam,
-            language_model=self.language_model,
-            lm_weight=self.lm_weight,
-            word_bonus=self.word_bonus if self.language_model else 0.0,
-            seconds_per_frame=seconds_per_frame,
-        )
-
-
 class Recognizer:
     """A trained model with everything between a sound file and its text."""
+
+    engine = "torch eager, masked dense arithmetic"
 
     def __init__(self, model: SpeechModel, recipe: SpeechRecipe) -> None:
         self.model = model.eval()
@@ -71,6 +39,11 @@ class Recognizer:
         return recognizer
 
     @property
+    def sample_rate(self) -> int:
+        """Samples per second of the audio it hears."""
+        return self.recipe.data.features.sample_rate
+
+    @property
     def seconds_per_frame(self) -> float:
         """Seconds of audio per output frame."""
         return self.recipe.data.features.hop_ms / 1000 * self.model.stride
@@ -88,21 +61,9 @@ class Recognizer:
         Raises:
             DataError: the file is missing, not audio, truncated, empty or silent.
         """
-        wave = load_audio(audio, self.recipe.data.features.sample_rate)
+        wave = load_audio(audio, self.sample_rate)
         return self.decode(self.log_probs(wave), decoder)
 
     def decode(self, log_probs: np.ndarray, decoder: Decoder | None = None) -> Hypothesis:
         """The text of log-probabilities `(output frames, symbols)`."""
         return (decoder or Decoder())(log_probs, self.recipe.data.letters, self.seconds_per_frame)
-
-
-def language_model(transcripts: Iterable[str], order: int) -> NGramModel:
-    """An n-gram model of transcripts.
-
-    Raises:
-        DataError: there is no transcript.
-    """
-    sentences = [text for text in transcripts if text.strip()]
-    if not sentences:
-        raise DataError("no transcripts to estimate a language model from; give a training split")
-    return NGramModel.estimate(sentences, order=order)

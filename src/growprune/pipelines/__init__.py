@@ -1,0 +1,6 @@
+"""From packed model to text; runs without torch."""
+
+from growprune.pipelines.evaluation import Transcriber, evaluate, measure_latency
+from growprune.pipelines.recognizer import Recognizer, TextStream
+
+__all__ = ["Recognizer", "TextStream", "Transcriber", "evaluate", "measure_latency"]

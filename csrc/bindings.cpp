@@ -1,0 +1,170 @@
+// The Python module growprune.native._kernels. Python checks shapes and types before it calls
+// (src/growprune/native); here they are only taken apart.
+
+#include "paths.h"
+#include "prepare.h"
+#include "recurrent.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace growprune;
+
+namespace {
+
+template <class Element, int dimensions>
+using Array = nb::ndarray<Element, nb::ndim<dimensions>, nb::c_contig, nb::device::cpu>;
+template <class Element> using AnyArray = nb::ndarray<Element, nb::c_contig, nb::device::cpu>;
+using Floats = Array<const float, 1>;
+using Integers = Array<const int32_t, 1>;
+
+// A path and its table, as Python sees it.
+struct Path {
+    const Kernels *kernels;
+};
+
+const float *data_or_null(const std::optional<Floats> &array) {
+    return array ? array->data() : nullptr;
+}
+
+std::vector<float> copy(const Floats &array) {
+    return {array.data(), array.data() + array.shape(0)};
+}
+
+// Calls function with the values as float or int8_t.
+template <class Function> Prepared with_type(const nb::ndarray<nb::ro> &values, Function function) {
+    if (values.dtype() == nb::dtype<float>())
+        return function(static_cast<const float *>(values.data()));
+    return function(static_cast<const int8_t *>(values.data()));
+}
+
+Prepared dense(const Path &, const nb::ndarray<nb::ro> &values, std::optional<Floats> scales) {
+    return with_type(values, [&](const auto *data) {
+        return prepare_dense(static_cast<int>(values.shape(0)), static_cast<int>(values.shape(1)),
+                             data, data_or_null(scales));
+    });
+}
+
+Prepared csr(const Path &, Integers starts, Integers columns, const nb::ndarray<nb::ro> &values,
+             std::pair<int, int> shape, std::optional<Floats> scales) {
+    return with_type(values, [&](const auto *data) {
+        return prepare_csr(shape.first, shape.second, starts.data(), columns.data(), data,
+                           data_or_null(scales));
+    });
+}
+
+Prepared blocks(const Path &, Integers starts, Integers panels, const nb::ndarray<nb::ro> &values,
+                std::pair<int, int> shape, std::optional<Floats> scales) {
+    return with_type(values, [&](const auto *data) {
+        return prepare_blocks(shape.first, shape.second, starts.data(), panels.data(), data,
+                              data_or_null(scales));
+    });
+}
+
+void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array<float, 2> y) {
+    const int n = static_cast<int>(x.shape(0));
+    nb::gil_scoped_release release;
+    std::vector<const float *> rows(n);
+    for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
+    std::vector<float> scratch(scratch_floats(W.matrix));
+    path.kernels->product(W.matrix, rows.data(), n, y.data(), W.matrix.rows, nullptr,
+                          scratch.data());
+}
+
+using StageArguments = std::vector<std::vector<std::pair<Prepared, Floats>>>;
+
+Recurrent make_recurrent(const Path &path, const std::string &kind, const Prepared &ih,
+                         const Prepared &hh, Floats bias, std::optional<Floats> hidden_bias,
+                         const StageArguments &gates, float slope) {
+    std::vector<std::vector<Stage>> stages;
+    for (const auto &gate : gates) {
+        stages.emplace_back();
+        for (const auto &[weight, stage_bias] : gate)
+            stages.back().push_back({weight, copy(stage_bias)});
+    }
+    return Recurrent(*path.kernels, kind == "lstm" ? Kind::lstm : Kind::gru, ih, hh, copy(bias),
+                     hidden_bias ? copy(*hidden_bias) : std::vector<float>(), std::move(stages),
+                     slope);
+}
+
+void run(Recurrent &layer, Array<const float, 3> x, Array<const int64_t, 1> lengths,
+         Array<float, 2> h, Array<float, 2> c, Array<float, 3> outputs, bool reverse) {
+    nb::gil_scoped_release release;
+    layer.run(x.data(), lengths.data(), static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
+              h.data(), c.data(), outputs.data(), reverse);
+}
+
+void step(Recurrent &layer, Array<const float, 2> x, Array<const float, 2> h,
+          Array<const float, 2> c, Array<float, 2> new_h, Array<float, 2> new_c) {
+    layer.step(x.data(), static_cast<int>(x.shape(0)), h.data(), c.data(), new_h.data(),
+               new_c.data());
+}
+
+int64_t rows_of(const AnyArray<const float> &x) {
+    return static_cast<int64_t>(x.size() / x.shape(x.ndim() - 1));
+}
+
+int width_of(const AnyArray<const float> &x) { return static_cast<int>(x.shape(x.ndim() - 1)); }
+
+void bind_path(nb::module_ &module) {
+    nb::class_<Path>(module, "Path")
+        .def("dense", dense, "values"_a, "scales"_a.none())
+        .def("csr", csr, "starts"_a, "columns"_a, "values"_a, "shape"_a, "scales"_a.none())
+        .def("blocks", blocks, "starts"_a, "panels"_a, "values"_a, "shape"_a, "scales"_a.none())
+        .def("product", product, "matrix"_a, "x"_a, "y"_a)
+        .def("Recurrent", make_recurrent, "kind"_a, "ih"_a, "hh"_a, "bias"_a,
+             "hidden_bias"_a.none(), "stages"_a, "slope"_a)
+        .def("sigmoid",
+             [](const Path &path, AnyArray<const float> x, AnyArray<float> y) {
+                 path.kernels->sigmoid(x.data(), y.data(), static_cast<int64_t>(x.size()));
+             })
+        .def("tanh",
+             [](const Path &path, AnyArray<const float> x, AnyArray<float> y) {
+                 path.kernels->tanh(x.data(), y.data(), static_cast<int64_t>(x.size()));
+             })
+        .def("leaky_relu",
+             [](const Path &path, AnyArray<const float> x, float slope, AnyArray<float> y) {
+                 path.kernels->leaky_relu(x.data(), slope, y.data(),
+                                          static_cast<int64_t>(x.size()));
+             })
+        .def("layer_norm",
+             [](const Path &path, AnyArray<const float> x, Floats weight, Floats bias, float eps,
+                AnyArray<float> y) {
+                 path.kernels->layer_norm(x.data(), weight.data(), bias.data(), eps, y.data(),
+                                          rows_of(x), width_of(x));
+             })
+        .def("log_softmax", [](const Path &path, AnyArray<const float> x, AnyArray<float> y) {
+            path.kernels->log_softmax(x.data(), y.data(), rows_of(x), width_of(x));
+        });
+}
+
+} // namespace
+
+NB_MODULE(_kernels, module) {
+    nb::class_<Prepared>(module, "Prepared");
+    nb::class_<Recurrent>(module, "Recurrent")
+        .def("run", run, "x"_a, "lengths"_a, "h"_a, "c"_a, "outputs"_a, "reverse"_a)
+        .def("step", step, "x"_a, "h"_a, "c"_a, "new_h"_a, "new_c"_a);
+    bind_path(module);
+    module.def("available", [] {
+        std::vector<std::string> names;
+        for (const Kernels *kernels : available_kernels()) names.emplace_back(kernels->name);
+        return names;
+    });
+    module.def("load", [](const std::string &name) {
+        for (const Kernels *kernels : available_kernels())
+            if (name == kernels->name) return Path{kernels};
+        throw nb::value_error("no such path");
+    });
+}

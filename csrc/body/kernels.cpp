@@ -1,0 +1,27 @@
+// The kernels of one path. Compiled once per instruction set, with its flags and with KERNEL_PATH
+// defined as its name. Whatever is included here must not define functions outside the path's
+// namespace: the linker would keep one path's version of them for all.
+
+#include "../kernels.h"
+
+#include "lanes.h"
+
+#include "functions.h"
+
+#include "products.h"
+
+#include "cells.h"
+
+#include "elementwise.h"
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+
+namespace growprune::KERNEL_PATH {
+
+extern const Kernels kernels = {
+    TEXT(KERNEL_PATH), product,   skips_zeros,     rectify_sum, lstm,        gru,
+    sigmoid_each,      tanh_each, leaky_relu_each, layer_norm,  log_softmax,
+};
+
+} // namespace growprune::KERNEL_PATH

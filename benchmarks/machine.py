@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from growprune.files import write_text
-from growprune.training.record import cpu_name
+from growprune.metrics import cpu_name
 
 
 def describe(threads: int) -> str:

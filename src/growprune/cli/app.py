@@ -1,4 +1,8 @@
-"""The `growprune` program: its commands, and errors as one readable line."""
+"""The `growprune` program: its commands, and errors as one readable line.
+
+What needs torch or draws pictures is imported by the commands when they run: packed models are
+transcribed where torch is not installed, and without waiting for it.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +11,7 @@ import typer
 from rich.console import Console
 
 from growprune import __version__
-from growprune.cli import data, demo, evaluate, report, train, transcribe
+from growprune.cli import bench, data, demo, evaluate, export, report, train, transcribe
 from growprune.errors import GrowPruneError
 
 app = typer.Typer(
@@ -40,6 +44,8 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)
+app.command("export")(export.export)
+app.command("bench")(bench.bench)
 app.command("report")(report.report)
 app.command("demo")(demo.demo)
 

@@ -10,6 +10,7 @@ from growprune.metrics.error_rates import (
 )
 from growprune.metrics.evaluation import Evaluation, Transcript
 from growprune.metrics.latency import Seconds, by_turns
+from growprune.metrics.machine import cpu_name
 
 __all__ = [
     "ErrorCounts",
@@ -20,6 +21,7 @@ __all__ = [
     "by_turns",
     "character_error_rate",
     "character_errors",
+    "cpu_name",
     "totals",
     "word_error_rate",
     "word_errors",

@@ -13,6 +13,7 @@ import torch
 
 from growprune.errors import CheckpointError
 from growprune.files import write_text
+from growprune.metrics import cpu_name
 
 FORMAT = 1
 FILE = "record.json"
@@ -74,16 +75,6 @@ def read(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a run record of format {FORMAT}; repeat the run")
     return record
-
-
-def cpu_name() -> str:
-    """The processor's model name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _versions() -> dict[str, str]:

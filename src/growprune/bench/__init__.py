@@ -1,0 +1,1 @@
+"""Latency beside other engines', for `growprune bench` and the benchmarks."""

@@ -7,7 +7,9 @@ from torch import Tensor, fx, nn
 
 from growprune.export.builder import Builder, Packed, check_options
 from growprune.export.parameters import Parameters
-from growprune.export.trace import Translator, input_axes, trace
+from growprune.export.trace import trace
+from growprune.export.translate import Translator
+from growprune.export.values import input_axes
 
 _INPUT_SIZES: dict[type[nn.Module], str] = {
     nn.Linear: "in_features",
@@ -66,6 +68,7 @@ def pack(
         )
     builder = Builder(sizes, takes_ids)
     output = Translator(module, parameters, builder, parsed).translate(graph)
+    parameters.check_all_used()
     return builder.finish(output, layout=layout, weights=weights, info=info)
 
 

@@ -32,6 +32,7 @@ class Parameters:
     ) -> None:
         self._zeros_are_pruned = zeros_are_pruned
         self._masks: dict[Tensor, Tensor] = {}
+        self._unused: dict[Tensor, str] = {}
         named = dict(module.named_parameters(remove_duplicate=False))
         for name, mask in (masks or {}).items():
             if name not in named:
@@ -43,6 +44,7 @@ class Parameters:
                 )
             # Tied parameters have several names; the mask holds for all of them.
             self._masks[named[name]] = mask.detach().cpu()
+            self._unused[named[name]] = name
 
     def tensor(self, module: nn.Module, leaf: str) -> tuple[Tensor, Tensor]:
         """A weight in float32 and its mask, zero where not active, both in the weight's shape.
@@ -67,8 +69,18 @@ class Parameters:
         """The same for a matrix."""
         return as_weight(*self.tensor(module, leaf))
 
+    def check_all_used(self) -> None:
+        """Raise ValueError if a mask is of a parameter that was not asked for."""
+        if self._unused:
+            raise ValueError(
+                f"masks are given for {list(self._unused.values())}, but these parameters are not "
+                "weights of layers that the output depends on; leave their masks out"
+            )
+
     def _mask(self, module: nn.Module, leaf: str, tensor: Tensor) -> Tensor:
-        given = self._masks.get(_original(module, leaf))
+        original = _original(module, leaf)
+        self._unused.pop(original, None)
+        given = self._masks.get(original)
         if given is not None:
             return given
         kept = getattr(module, f"{leaf}_mask", None)

@@ -79,6 +79,7 @@ def pack_model(
     x = _recurrent(builder, parameters, model.recurrent, x)
     x = layers.linear(builder, parameters, "output", model.output, x)
     x = builder.add("log_softmax", "log_softmax", [x])
+    parameters.check_all_used()
     return builder.finish(x, layout=layout, weights=weights, info=info)
 
 

@@ -114,9 +114,9 @@ def test_sums_and_concatenations():
         Node("a", "relu", ("input",)),
         Node("b", "tanh", ("input",)),
         Node("sum", "add", ("a", "b", "input")),
-        Node("all", "concatenate", ("sum", "a")),
+        Node("output", "concatenate", ("sum", "a")),
     )
-    check(PackedModel((4,), False, nodes, "all", {}, {}), sequence(4))
+    check(PackedModel((4,), False, nodes, "output", {}, {}), sequence(4))
 
 
 def test_ids_are_looked_up():

@@ -17,16 +17,15 @@ from growprune.runtime.graph import GATES, Node, Shape
 
 
 def network(packed: PackedModel) -> bytes:
-    """The whole network at batch 1, for sequences of any length: `input` to `output`."""
+    """The whole network at batch 1, for sequences of any length, from `input`."""
     shapes = checked_shapes(packed)
     graph = _Graph(packed, shapes)
     for node in packed.nodes:
         graph.add(node)
-    graph.op("Identity", [packed.output], to="output")
     return model_bytes(
         graph.nodes,
         {"input": _axes(shapes["input"], "time")},
-        {"output": _axes(shapes[packed.output], "time out")},
+        {packed.output: _axes(shapes[packed.output], "time out")},
         graph.constants,
         takes_ids=packed.takes_ids,
     )
@@ -64,13 +63,13 @@ class _Graph:
         """Append an operation and return the name of its (first) output."""
         from onnx import helper
 
-        to = to or f"{self._prefix}value {len(self.nodes)}"
+        to = to or f"#{self._prefix}value {len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [to], **attributes))
         return to
 
     def constant(self, array: Array) -> str:
         """Add a constant and return its name."""
-        name = f"constant {len(self.constants)}"
+        name = f"#constant {len(self.constants)}"
         self.constants[name] = array
         return name
 

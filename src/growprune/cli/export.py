@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -12,6 +13,9 @@ from growprune.cli.recognizers import run_language_model
 
 if TYPE_CHECKING:
     from growprune.export import Packed
+
+
+LAYOUTS = ("dense", "csr", "blocks")
 
 
 class Layout(StrEnum):
@@ -50,7 +54,8 @@ def export(
 ) -> None:
     """Pack a run's model into one file that runs without torch.
 
-    Only the active connections are stored. The table says which layout each matrix got, and why.
+    Only the active connections are stored. The table says which layout each matrix got: that of the
+    shortest estimated time, unless the matrix is named below it with another reason.
 
     Example: growprune export runs/an4-hlstm-gp-seed0 -o model.safetensors
     """
@@ -63,7 +68,7 @@ def export(
     with console.status(f"packing {run}"):
         packed = pack_run(run, layout=layout.value, weights=weights.value, info=info)
         packed.save(out)
-    _show(console, packed)
+    _show(console, packed, with_reasons=layout is Layout.auto)
     console.print(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB\n"
         f"next: growprune transcribe {out} FILE...; growprune bench {out}",
@@ -72,20 +77,26 @@ def export(
     )
 
 
-def _show(console: Console, packed: "Packed") -> None:
-    table = Table("matrix")
-    for heading in ("shape", "kept", "bytes"):
+def _show(console: Console, packed: "Packed", with_reasons: bool) -> None:
+    table = Table(box=box.SIMPLE_HEAD, caption_justify="left")
+    table.add_column("matrix", overflow="fold")
+    for heading in ("shape", "kept"):
         table.add_column(heading, justify="right")
     table.add_column("layout")
-    table.add_column("why")
+    for layout in LAYOUTS:
+        table.add_column(layout, justify="right")
+    table.caption = "On the right: estimated microseconds of a product with one vector."
     for choice in packed.choices:
         rows, columns = choice.shape
         table.add_row(
             choice.name,
             f"{rows}x{columns}",
             f"{choice.active / (rows * columns):.1%}",
-            f"{choice.nbytes:,}",
             choice.layout,
-            choice.reason,
+            *(f"{choice.microseconds[layout]:.1f}" for layout in LAYOUTS),
         )
     console.print(table, highlight=False)
+    for choice in packed.choices:
+        estimates = choice.microseconds
+        if with_reasons and estimates[choice.layout] > min(estimates.values()):
+            console.print(str(choice), highlight=False, soft_wrap=True)

@@ -72,7 +72,7 @@ class Builder:
         """Add a node and name its value.
 
         Args:
-            name: of the node, made unique by a number if it is taken.
+            name: of the node, made unique by a number if it is taken; `op` if empty.
             op: operation of `growprune.runtime`.
             inputs: names of values.
             weights: for each matrix the operation takes, the name to store it by and itself. The
@@ -83,7 +83,7 @@ class Builder:
         Raises:
             ValueError: the operation cannot read these inputs; names the node.
         """
-        name = self._unique(name)
+        name = self._unique(name or op)
         stored = {role: key for role, (key, _) in (weights or {}).items()}
         stored |= {role: f"{name}.{role}" for role in vectors or {}}
         node = Node(name, op, tuple(inputs), attributes, stored)

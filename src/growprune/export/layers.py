@@ -2,7 +2,7 @@
 
 Values are `(batch, time, *features)`, whatever torch's order of axes; each function adds the
 nodes of one layer to a builder and names the value they give. `path` is the layer's name in the
-whole module: its nodes and weights are stored under it.
+whole module: its nodes and weights are stored under it. It is empty for the module itself.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,9 @@ def linear(builder: Builder, parameters: Parameters, path: str, layer: nn.Linear
     """The last axis of features through a `Linear`."""
     weight = parameters.weight(layer, "weight")
     bias = vector(layer.bias, layer.out_features)
-    return builder.add(path, "linear", [x], {"weight": (f"{path}.weight", weight)}, {"bias": bias})
+    return builder.add(
+        path, "linear", [x], {"weight": (within(path, "weight"), weight)}, {"bias": bias}
+    )
 
 
 def embedding(
@@ -38,7 +40,7 @@ def embedding(
             f"{path!r} cannot be packed: max_norm changes the table in use; leave it out"
         )
     weight = parameters.weight(layer, "weight")
-    return builder.add(path, "embedding", [x], {"weight": (f"{path}.weight", weight)})
+    return builder.add(path, "embedding", [x], {"weight": (within(path, "weight"), weight)})
 
 
 def convolution(
@@ -80,7 +82,7 @@ def convolution(
         path,
         "convolution",
         [x],
-        {"weight": (f"{path}.weight", weight)},
+        {"weight": (within(path, "weight"), weight)},
         {"bias": vector(layer.bias, layer.out_channels)},
         kernel=[layer.kernel_size[axis] for axis in order],
         stride=[layer.stride[axis] for axis in order],
@@ -129,10 +131,15 @@ def recurrent(
     outputs: list[list[str]] = []
     for number in range(layer.num_layers):
         if outputs:
-            x = joined(builder, f"{path}.l{number - 1}_both", outputs[-1])
+            x = joined(builder, within(path, f"l{number - 1}_both"), outputs[-1])
         suffixes = [f"l{number}", f"l{number}_reverse"][: 1 + layer.bidirectional]
         outputs.append([_direction(builder, parameters, path, layer, s, x) for s in suffixes])
     return outputs
+
+
+def within(path: str, name: str) -> str:
+    """A name inside of a layer, whose path is empty if it is the whole module."""
+    return f"{path}.{name}" if path else name
 
 
 def joined(builder: Builder, name: str, directions: list[str]) -> str:
@@ -217,7 +224,7 @@ def _lstm(
         later_bias = getattr(layer, f"bias_{stage}_{suffix}")
         vectors[f"bias_{stage}"] = vector(later_bias, len(weights[stage][1].values))
     return builder.add(
-        f"{path}.{suffix}",
+        within(path, suffix),
         "lstm",
         [x],
         weights,
@@ -236,7 +243,7 @@ def _gru(
     new = 2 * layer.hidden_size  # the new gate's hidden bias is gated, the others' only add up
     bias = np.concatenate([bias[:new] + hidden_bias[:new], bias[new:]])
     return builder.add(
-        f"{path}.{suffix}",
+        within(path, suffix),
         "gru",
         [x],
         weights,
@@ -252,7 +259,7 @@ def _weights(
     leaves = {role: f"{leaf}_{suffix}" for role, leaf in later.items()}
     leaves = {"ih": f"weight_ih_{suffix}", "hh": f"weight_hh_{suffix}"} | leaves
     return {
-        role: (f"{path}.{leaf}", parameters.weight(layer, leaf)) for role, leaf in leaves.items()
+        role: (within(path, leaf), parameters.weight(layer, leaf)) for role, leaf in leaves.items()
     }
 
 

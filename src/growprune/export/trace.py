@@ -5,7 +5,7 @@ import inspect
 from torch import fx, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from growprune.nn import HLSTM
+from growprune.nn import HLSTM, HLSTMCell
 
 
 def trace(module: nn.Module) -> fx.Graph:
@@ -16,6 +16,8 @@ def trace(module: nn.Module) -> fx.Graph:
     """
     tracer = _Tracer(autowrap_functions=(pack_padded_sequence, pad_packed_sequence))
     tracer._autowrap_search.append(nn.utils.rnn)
+    if tracer.is_leaf_module(module, ""):
+        return _single_call()
     parameters = list(inspect.signature(module.forward).parameters.values())
     defaults = {p.name: p.default for p in parameters[1:] if p.default is not p.empty}
     modes = {part: part.training for part in module.modules()}
@@ -38,4 +40,11 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether `m` is one call."""
-        return type(m) is HLSTM or super().is_leaf_module(m, module_qualified_name)
+        return type(m) in (HLSTM, HLSTMCell) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _single_call() -> fx.Graph:
+    """The graph of a module that is one layer."""
+    graph = fx.Graph()
+    graph.output(graph.call_module("", (graph.placeholder("x"),)))
+    return graph

@@ -185,7 +185,7 @@ class Translator:
                     "say with `axes` how the module's input is laid out, or transpose"
                 )
         outputs = layers.recurrent(self._builder, self._parameters, path, layer, value.name)
-        name = layers.joined(self._builder, f"{path}.both", outputs[-1])
+        name = layers.joined(self._builder, layers.within(path, "both"), outputs[-1])
         output = replace(value, name=name)
         states = States(tuple(name for both in outputs for name in both), len(outputs[0]))
         last = states if isinstance(layer, nn.GRU) else (states, CELL)
@@ -237,8 +237,10 @@ class Translator:
             return self._attribute(*arguments)
         if function in (torch.zeros, torch.zeros_like):
             return ZEROS
-        if function.__name__ == "_assert_is_none":
+        if function.__name__ in ("_assert", "_assert_is_none"):
             return None
+        if all(isinstance(argument, int | float | None) for argument in arguments):
+            return function(*arguments, **options)
         if function is pack_padded_sequence:
             return self._pack_sequence(*arguments, **options)
         if function is pad_packed_sequence:
@@ -470,4 +472,4 @@ def _described(node: fx.Node) -> str:
         return f"the {'input' if node.op == 'placeholder' else 'output'}"
     kind = "layer" if node.op == "call_module" else "operation"
     target = node.target if isinstance(node.target, str) else node.target.__name__
-    return f"{kind} {target!r}"
+    return f"{kind} {target!r}" if target else "the layer"

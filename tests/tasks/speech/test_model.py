@@ -105,6 +105,19 @@ def test_log_probabilities_sum_to_one_and_every_weight_gets_a_gradient():
         assert parameter.grad is not None, name
 
 
+def test_every_layer_is_read_as_if_it_were_the_last():
+    torch.manual_seed(0)
+    model = SpeechModel(settings(norm="layer"), 10, 7).eval()
+    features, lengths = torch.randn(2, 20, 10), torch.tensor([20, 12])
+    layers, frames = model(features, lengths, every_layer=True)
+    assert layers.shape == (2, 2, 5, 7)
+    torch.testing.assert_close(layers[1], model(features, lengths)[0])
+    del model.recurrent.layers[1], model.recurrent.norms[1]
+    alone, same_frames = model(features, lengths)
+    torch.testing.assert_close(layers[0], alone)
+    assert frames.tolist() == same_frames.tolist() == [5, 3]
+
+
 def test_the_papers_deepspeech2_has_its_size():
     with torch.device("meta"):
         model = build_model(open_recipe("deepspeech2-an4"))

@@ -8,6 +8,7 @@ from growprune.decoding import Decoder, language_model
 from growprune.errors import DataError
 from growprune.tasks import open_recipe
 from growprune.tasks.speech import Recognizer, SpeechTask, evaluate_run
+from growprune.tasks.speech.settings import LossSettings
 
 SMALL = [
     "model.recurrent.hidden_size=8",
@@ -96,6 +97,18 @@ def test_ctc_loss_agrees_with_a_sum_over_all_paths():
         if text(path)
     )
     torch.testing.assert_close(_ctc(log_probs, torch.tensor([4]), batch)[0], -total.log() / 2)
+
+
+def test_the_lower_layer_joins_the_loss_with_its_factor(tmp_path):
+    recipe = open_recipe("demo-hlstm-gp", [*SMALL, "model.recurrent.layers=2"])
+    with_lower = recipe.model_copy(update={"loss": LossSettings(intermediate=0.25)})
+    corpus, device = make_corpus(tmp_path), torch.device("cpu")
+    task, joined = SpeechTask(recipe, corpus), SpeechTask(with_lower, corpus)
+    torch.manual_seed(0)
+    model, batch = task.build_model().eval(), task.load([1, 2], 1)
+    total, upper = joined.loss(model, batch, device), task.loss(model, batch, device)
+    del model.recurrent.layers[1], model.recurrent.norms[1]
+    torch.testing.assert_close(total, upper + 0.25 * task.loss(model, batch, device))
 
 
 def test_evaluation_is_the_same_batched_alone_and_through_the_recognizer(task):

@@ -37,20 +37,23 @@ class SpeechModel(nn.Module):
         self.output = nn.Linear(self.recurrent.output_size, symbols, bias=settings.output_bias)
 
     def forward(
-        self, features: torch.Tensor, lengths: torch.Tensor
+        self, features: torch.Tensor, lengths: torch.Tensor, *, every_layer: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score letters.
 
         Args:
             features: `(batch, time, bands)`, padded.
             lengths: `(batch,)` valid frames, on the CPU.
+            every_layer: read each recurrent layer through the output matrix, not only the last.
 
         Returns:
-            Log-probabilities `(batch, output time, symbols)` in float32, and the `(batch,)` valid
-            output frames.
+            Log-probabilities `(batch, output time, symbols)` in float32, or `(layers, batch,
+            output time, symbols)`, the last layer at the end; and the `(batch,)` valid output
+            frames.
         """
         x, lengths = self.front_end(features, lengths)
-        x = self.recurrent(x, lengths)
+        layers = self.recurrent(x, lengths)
+        x = torch.stack(layers) if every_layer else layers[-1]
         return self.output(x).float().log_softmax(-1), lengths
 
     def output_length(self, frames: int) -> int:
@@ -186,14 +189,16 @@ class RecurrentStack(nn.Module):
         )
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Map `(batch, time, input)` to `(batch, time, output_size)`."""
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
+        """Map `(batch, time, input)` to every layer's output, `(batch, time, output_size)` each."""
+        outputs = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x, _ = layer(x, lengths=lengths)
             if self.sum_directions:
                 x = x.unflatten(-1, (2, -1)).sum(-2)
             x = self.dropout(norm(x, lengths))
-        return x
+            outputs.append(x)
+        return outputs
 
 
 class FrameBatchNorm(nn.BatchNorm1d):

@@ -85,9 +85,18 @@ class DataSettings(Settings):
     sorted_first_epoch: bool = True
 
 
+class LossSettings(Settings):
+    """What is minimised: the CTC loss per letter of the last layer, and more if asked."""
+
+    intermediate: NonNegativeFloat = 0.0
+    """Factor of the CTC losses of the recurrent layers below, each read through the same output
+    matrix (Lee and Watanabe 2021, arXiv 2102.03216). Costs nothing once trained."""
+
+
 class SpeechRecipe(Recipe):
     """A recipe of the speech task."""
 
     task: Literal["speech"]
     data: DataSettings = DataSettings()
     model: ModelSettings
+    loss: LossSettings = LossSettings()

@@ -113,9 +113,13 @@ class SpeechTask:
     def loss(
         self, model: torch.nn.Module, batch: SpeechBatch, device: torch.device
     ) -> torch.Tensor:
-        """CTC loss per letter, averaged over the batch."""
-        log_probs, lengths = model(batch.features.to(device), batch.lengths)
-        return _ctc(log_probs, lengths, batch).mean()
+        """CTC loss per letter, averaged over the batch, with the lower layers' where asked."""
+        factor = self.recipe.loss.intermediate
+        log_probs, lengths = model(batch.features.to(device), batch.lengths, every_layer=factor > 0)
+        if not factor:
+            return _ctc(log_probs, lengths, batch).mean()
+        *below, last = (_ctc(layer, lengths, batch).mean() for layer in log_probs)
+        return last + factor * sum(below)
 
     def score(self, model: torch.nn.Module, split: str, device: torch.device) -> Iterator[Scored]:
         """The model's view of every utterance of a split, shortest first."""

@@ -54,7 +54,7 @@ def test_overrides_are_read_as_toml_else_as_text():
     [
         (["training.epoch=3"], r"unknown key 'training.epoch'; did you mean 'epochs'\?"),
         (["training.epochs=0"], "'training.epochs' is 0; it should be greater than 0"),
-        (["training.epochs=5"], "phases take 80 epochs but training.epochs is 5"),
+        (["training.epochs=5"], "phases take 120 epochs but training.epochs is 5"),
         (["training.epochs"], "give it as key=value"),
         (["name.inner=1"], "name is a value, not a table"),
         (["model.recurrent.layers=x"], "'model.recurrent.layers' is 'x'"),

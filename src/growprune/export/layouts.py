@@ -11,10 +11,13 @@ LAYOUTS = ("dense", "csr", "blocks")
 KINDS = ("float32", "int8")
 _LARGEST_INT8 = 127
 
-# Nanoseconds that parts of a product with one vector take.
-_PER_WEIGHT = 0.05
-_PER_ENTRY, _PER_ROW = 0.4, 1.0
-_PER_BLOCK, _PER_COLUMN = 0.65, 0.5
+# Nanoseconds that a product with one vector spends on a weight of a dense matrix, on an entry of
+# a sparse one and on a block; measured by benchmarks/layout_costs.py (AMD EPYC, AVX-512).
+_PER_WEIGHT, _PER_ENTRY, _PER_BLOCK = 0.033, 0.6, 0.58
+
+_NEARLY = 1.25
+"""Layouts within this factor of the fastest count as equally fast, and the smallest is taken: it
+leaves more of the cache to others, and with several vectors at once sparse rows gain on blocks."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,10 @@ def store(
     """
     blocks = np.any(_in_panels(weight.active), axis=1)
     cost = microseconds(weight.values.shape, int(weight.active.sum()), int(blocks.sum()))
-    chosen = min(cost, key=lambda name: cost[name]) if layout == "auto" else layout
+    chosen = layout
+    if layout == "auto":
+        fast = [name for name in cost if cost[name] <= _NEARLY * min(cost.values())]
+        chosen = min(fast, key=_sizes(weight, int(blocks.sum()), kind).__getitem__)
     values, scales = (weight.values, None) if kind == "float32" else _quantised(weight.values)
     arrays = {
         "dense": lambda: {"values": values},
@@ -103,8 +109,19 @@ def microseconds(shape: tuple[int, int], active: int, blocks: int) -> dict[str, 
     rows, columns = shape
     return {
         "dense": _PER_WEIGHT * rows * columns / 1000,
-        "csr": (_PER_ENTRY * active + _PER_ROW * rows) / 1000,
-        "blocks": (_PER_BLOCK * blocks + _PER_COLUMN * columns) / 1000,
+        "csr": _PER_ENTRY * active / 1000,
+        "blocks": _PER_BLOCK * blocks / 1000,
+    }
+
+
+def _sizes(weight: Weight, blocks: int, kind: str) -> dict[str, int]:
+    """Bytes of each layout's values and indices."""
+    (rows, columns), active = weight.values.shape, int(weight.active.sum())
+    value, index = np.dtype(kind).itemsize, np.dtype(np.int32).itemsize
+    return {
+        "dense": value * rows * columns,
+        "csr": (value + index) * active + index * (rows + 1),
+        "blocks": (value * PANEL + index) * blocks + index * (columns + 1),
     }
 
 
@@ -113,8 +130,9 @@ def _reason(chosen: str, asked: str, cost: dict[str, float], active: int, blocks
         return "as asked"
     others = ", ".join(f"{name} {cost[name]:.1f}" for name in cost if name != chosen)
     filled = active / (blocks * PANEL) if blocks else 0.0
+    smaller = "" if cost[chosen] == min(cost.values()) else " but smaller than the fastest"
     return (
-        f"about {cost[chosen]:.1f} us a product ({others}); "
+        f"about {cost[chosen]:.1f} us a product ({others}){smaller}; "
         f"its 16x1 blocks in use are {filled:.0%} full"
     )
 

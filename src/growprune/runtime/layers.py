@@ -158,7 +158,7 @@ class Convolution:
     def _convolve(self, x: Array) -> Array:
         """All windows of `(batch, time, [positions,] channels)`, which is padded in time."""
         batch, time = x.shape[:2]
-        x = x.reshape(batch, time, -1, self._features[-1])
+        x = x.reshape(batch, time, *(1, *self._features)[-2:])
         x = _padded(x, 2, *self._padding[1])
         steps = int(self._output_length(time))
         positions = (x.shape[2] - self._reach[1] - 1) // self._stride[1] + 1

@@ -85,6 +85,7 @@ class Model:
         self.keeps_time = shapes[packed.output].clock is not None
         self.least_steps = max(_least_steps(shape) for shape in shapes.values())
         self._steps = _make_steps(packed, shapes)
+        self._states = sum(step.layer.states for step in self._steps)
         self._output = list(shapes).index(packed.output)
 
     def run(self, x: Array, lengths: Any = None) -> tuple[Array, Array | None]:
@@ -141,6 +142,8 @@ class Model:
         x = self._checked(x, ("batch",))
         if state is None:
             state = self.first_state(len(x))
+        elif len(state) != self._states:
+            raise ValueError(f"state must hold {self._states} arrays, got {len(state)}")
         values: list[Any] = [x]
         following: list[Array] = []
         for step in self._steps:

@@ -101,7 +101,7 @@ def test_the_streaming_recipe_streams():
     early = sum(piece.shape[1] for piece in pieces)
     assert early == whole.shape[1]  # nothing looks ahead, so nothing is left for the end
     np.testing.assert_allclose(np.concatenate([*pieces, stream.finish()], 1), whole, atol=1e-5)
-    with pytest.raises(ValueError, match="'front_end.blocks.0.convolution' is a convolution"):
+    with pytest.raises(ValueError, match=r"front_end\.blocks\.0\.convolution' is a convolution"):
         packed.step(features[:, 0])
 
 
@@ -135,7 +135,7 @@ def finished_run(folder):
 
 
 def test_a_run_is_packed_with_its_provenance(tmp_path):
-    model, masks = finished_run(tmp_path)
+    model, _ = finished_run(tmp_path)
     write_record(tmp_path, {"format": 1, "commit": "abc"})
     packed = pack_run(tmp_path, info={"language_model": {"order": 2}})
     packed.save(tmp_path / "model.safetensors")

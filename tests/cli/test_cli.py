@@ -200,15 +200,14 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from growprune import tasks
     from growprune.cli import demo
 
+    names = ("demo-lstm", "demo-hlstm-gp")
     small = [value for value in TINY if not value.startswith(("plan", "model"))]
-    recipes = {
-        "demo-lstm": tasks.open_recipe("demo-lstm", [*small, TINY[0]]),
-        "demo-hlstm-gp": tasks.open_recipe("demo-hlstm-gp", TINY),
-    }
-    monkeypatch.setattr(tasks, "open_recipe", recipes.get)
+    for name, sets in zip(names, ([*small, TINY[0]], TINY), strict=True):
+        lines = [f'extends = "{name}"', f'name = "{name}"', *sets]
+        (tmp_path / f"{name}.toml").write_text("\n".join(lines))
+    monkeypatch.setattr(demo, "RECIPES", [str(tmp_path / f"{name}.toml") for name in names])
     monkeypatch.setattr(
         demo, "make_corpus", lambda out, progress: make_corpus(out, 0, train=12, dev=3, test=3)
     )
@@ -217,8 +216,8 @@ def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monke
     for row in ("Weights, whole model", "FLOPs per second", "Latency", "Test WER"):
         assert row in output
     assert (out / "report" / "report.md").exists()
-    records = [json.loads((out / name / "record.json").read_text()) for name in recipes]
-    assert [record["name"] for record in records] == list(recipes)
+    records = [json.loads((out / name / "record.json").read_text()) for name in names]
+    assert [record["name"] for record in records] == list(names)
     assert all(record["latency"] and "test" in record["scores"] for record in records)
     before = (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns
     run("demo", "--out", out)

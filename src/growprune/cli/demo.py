@@ -1,20 +1,32 @@
 """`growprune demo`: the whole job in a few minutes, on speech made on the spot."""
 
+import re
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from growprune.data import Corpus
 from growprune.data.spoken import make_corpus
-from growprune.errors import DataError
+from growprune.errors import DataError, TrainingError
 from growprune.pipelines import measure_latency
 
 RECIPES = ("demo-lstm", "demo-hlstm-gp")
+"""Names of shipped recipes, or files."""
 
 
 def demo(
@@ -23,26 +35,21 @@ def demo(
 ) -> None:
     """Synthesise a speech corpus, train a dense LSTM and a grown-and-pruned H-LSTM, compare.
 
-    The speech is eSpeak NG's: spelled names, numbers and dates in many voices. Finished parts are
-    kept, so an interrupted demo goes on where it stopped.
+    The speech is eSpeak NG's: spelled names, numbers and dates in many voices. The two models
+    train side by side, a core each. Finished parts are kept, so an interrupted demo goes on where
+    it stopped.
 
     Example: growprune demo --out demo
     """
     from growprune.reports import print_comparison, write_report
-    from growprune.tasks import open_recipe
-    from growprune.tasks.speech import SpeechTask
-    from growprune.training import read_record, save_local, train
+    from growprune.training import read_record
 
     console = Console()
     if fresh:
         _clear(out)
     corpus = _corpus(out / "corpus", console)
-    runs = [out / name for name in RECIPES]
-    for name, run in zip(RECIPES, runs, strict=True):
-        recipe = open_recipe(name)
-        console.print(f"\n[bold]{name}[/bold]: {recipe.summary}", highlight=False, soft_wrap=True)
-        save_local(run, {"data": str((out / "corpus").resolve()), "seed": 0})
-        train(SpeechTask(recipe, corpus), run, resume=True, console=console)
+    runs = [out / Path(recipe).stem for recipe in RECIPES]
+    _train(runs, out / "corpus", console)
     _score(runs, corpus, console)
     console.print()
     print_comparison([read_record(run) for run in runs], console)
@@ -70,6 +77,67 @@ def _reporter(bars: Progress, bar: int) -> Callable[[int, int], None]:
     return lambda done, wanted: bars.update(bar, completed=done, total=wanted)  # type: ignore[arg-type]
 
 
+def _train(runs: Sequence[Path], corpus: Path, console: Console) -> None:
+    """Train all recipes at once, each in a process of its own, and show how far they are."""
+    from growprune.tasks import open_recipe
+
+    recipes = [open_recipe(name) for name in RECIPES]
+    width = max(len(recipe.name) for recipe in recipes)
+    children = []
+    try:
+        with _bars(console) as bars, ThreadPoolExecutor(len(runs)) as readers:
+            for source, recipe, run in zip(RECIPES, recipes, runs, strict=True):
+                name = f"{recipe.name:<{width}}"
+                console.print(f"{name}  {recipe.summary}", highlight=False, soft_wrap=True)
+                children.append(_start(source, run, corpus))
+                bar = bars.add_task(recipe.name, total=recipe.training.epochs)
+                readers.submit(_follow, children[-1], name, bars, bar)
+    finally:
+        for child in children:
+            child.terminate()
+            child.wait()
+    if any(child.returncode for child in children):
+        raise TrainingError(
+            "a training stopped, its last line above says why; "
+            "the same command goes on where the demo stopped"
+        )
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("epochs, left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _start(recipe: str, run: Path, corpus: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "growprune", "train", recipe, "--data", corpus, "--out", run]
+    return subprocess.Popen(
+        [*map(str, command), "--resume"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def _follow(child: "subprocess.Popen[str]", name: str, bars: Progress, bar: TaskID) -> None:
+    """Repeat a run's lines with its name before them, and move its bar along with its epochs."""
+    assert child.stdout is not None
+    with child:
+        for line in child.stdout:
+            text = f"{name}  {line.rstrip()}"
+            bars.console.print(text, highlight=False, soft_wrap=True, markup=False)
+            if epoch := re.match(r"epoch +(\d+)/", line):
+                bars.update(bar, completed=int(epoch[1]))
+
+
 def _score(runs: list[Path], corpus: Corpus, console: Console) -> None:
     """Enter test error rates and latencies in the records."""
     from growprune.tasks.speech import Recognizer, evaluate_run, one_thread
@@ -88,7 +156,7 @@ def _score(runs: list[Path], corpus: Corpus, console: Console) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what earlier demos left, and nothing else."""
-    for name in ("corpus", *RECIPES, "report"):
+    for name in ("corpus", *(Path(recipe).stem for recipe in RECIPES), "report"):
         try:
             shutil.rmtree(out / name)
         except FileNotFoundError:

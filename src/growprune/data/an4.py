@@ -8,10 +8,8 @@ import gzip
 import hashlib
 import tarfile
 import tempfile
-import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
-from http.client import HTTPException
 from pathlib import Path
 
 import soundfile
@@ -190,6 +188,9 @@ def _fetch(
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
     """Download from the first address that delivers the whole archive."""
+    # Here, since it takes 20 ms to import, which a recogniser's start need not wait for.
+    from http.client import HTTPException
+
     reasons = []
     for url in urls:
         try:
@@ -204,6 +205,8 @@ def _fetch(
 
 
 def _fetch_one(url: str, archive: Path, progress: Callable[[int, int | None], None] | None) -> None:
+    import urllib.request
+
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer, archive.open("wb") as out:
         length = answer.headers.get("Content-Length")
         expected = int(length) if length else None

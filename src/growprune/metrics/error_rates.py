@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import jiwer
+if TYPE_CHECKING:
+    import jiwer
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,18 @@ def word_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCo
     """Count word edits, each pair aligned by itself; texts are compared as they stand."""
     if not _paired(references, hypotheses):
         return ErrorCounts(0, 0, 0, 0)
-    return _counts(jiwer.process_words(list(references), list(hypotheses)))
+    from jiwer import process_words
+
+    return _counts(process_words(list(references), list(hypotheses)))
 
 
 def character_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorCounts:
     """Count character edits, spaces between words included."""
     if not _paired(references, hypotheses):
         return ErrorCounts(0, 0, 0, 0)
-    return _counts(jiwer.process_characters(list(references), list(hypotheses)))
+    from jiwer import process_characters
+
+    return _counts(process_characters(list(references), list(hypotheses)))
 
 
 def word_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -> float:
@@ -67,7 +73,7 @@ def _paired(references: Sequence[str], hypotheses: Sequence[str]) -> int:
     return len(references)
 
 
-def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+def _counts(output: "jiwer.WordOutput | jiwer.CharacterOutput") -> ErrorCounts:
     return ErrorCounts(
         substitutions=output.substitutions,
         deletions=output.deletions,

@@ -1,8 +1,7 @@
 """A packed recogniser: audio in, text out, from one file and without torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -28,7 +27,7 @@ class Recognizer:
     def __init__(self, model: runtime.Model, source: str | Path = "model") -> None:
         self.model = model
         self.source = str(source)
-        self.speech = _speech(model.info, self.source)
+        self.speech = _speech(model, self.source)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -162,15 +161,28 @@ class _Speech(Settings):
     stride: int = Field(ge=1, description="feature frames per output frame")
 
 
-def _speech(info: Mapping[str, Any], source: str) -> _Speech:
+def _speech(model: runtime.Model, source: str) -> _Speech:
+    """What the model says of itself, after a check that it is true of the network."""
+    info = model.info
     if info.get("task") != "speech":
         raise ModelFileError(
             f"{source}: not a recogniser, its task is {info.get('task')!r}; export a speech run"
         )
     try:
-        return _Speech(**{key: info[key] for key in _Speech.model_fields if key in info})
+        speech = _Speech(**{key: info[key] for key in _Speech.model_fields if key in info})
     except ValidationError as error:
         raise ModelFileError(str(settings_error(error, _Speech, source))) from None
+    if model.features != (speech.features.columns,) or model.takes_ids:
+        raise ModelFileError(
+            f"{source}: its features have {speech.features.columns} numbers a frame, but the "
+            f"network reads {', '.join(map(str, model.features)) or 'ids'}; export the run again"
+        )
+    if model.output_features != (len(speech.letters) + 1,) or not model.keeps_time:
+        raise ModelFileError(
+            f"{source}: the network has {', '.join(map(str, model.output_features))} outputs, but "
+            f"{len(speech.letters)} letters and the blank are written; export the run again"
+        )
+    return speech
 
 
 def _no_stream(source: str, reason: str) -> ModelFileError:

@@ -12,6 +12,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -78,7 +79,7 @@ void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array
     std::vector<const float *> rows(n);
     for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
     std::vector<float> scratch(scratch_floats(W.matrix));
-    path.kernels->product(W.matrix, rows.data(), n, y.data(), W.matrix.rows, nullptr,
+    path.kernels->product(W.matrix, rows.data(), n, nullptr, 0, y.data(), W.matrix.rows,
                           scratch.data());
 }
 
@@ -93,9 +94,11 @@ Recurrent make_recurrent(const Path &path, const std::string &kind, const Prepar
         for (const auto &[weight, stage_bias] : gate)
             stages.back().push_back({weight, copy(stage_bias)});
     }
+    std::vector<float> addend(hh.matrix.rows); // of all gates' hidden sums: 0 but for the gate n
+    if (hidden_bias)
+        std::copy_n(hidden_bias->data(), hh.matrix.columns, addend.end() - hh.matrix.columns);
     return Recurrent(*path.kernels, kind == "lstm" ? Kind::lstm : Kind::gru, ih, hh, copy(bias),
-                     hidden_bias ? copy(*hidden_bias) : std::vector<float>(), std::move(stages),
-                     slope);
+                     std::move(addend), std::move(stages), slope);
 }
 
 void run(Recurrent &layer, Array<const float, 3> x, Array<const int64_t, 1> lengths,

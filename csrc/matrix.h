@@ -12,18 +12,27 @@ constexpr int PANEL = 16;
 
 enum class Layout { dense, csr, blocks };
 
-// Weights, 16 to a row of the arrangement: float, or int8 where `quantized`.
+// Panels of blocks that are multiplied side by side.
+constexpr int BUNDLE = 4;
+
+// Weights, 16 rows of a column after the other: float, or int8 where the matrix has scales.
 struct Values {
     const void *data;
-    bool quantized;
 };
 
-// Dense matrices and blocks, panel after panel: entries starts[p] to starts[p + 1] belong to
-// panel p, entry e to column columns[e]. For dense matrices both pointers are null, and every
-// panel has all columns in order.
+// Dense matrices: panel after panel, each with all columns in order.
 struct Panels {
-    const int32_t *starts;
+    Values values;
+};
+
+// Blocks, in bundles of 4 panels that have about the same number of them. Entry e of a bundle
+// holds the next block of each of its panels and its column, or zeros and column 0 where the panel
+// has no more. Place j of bundle b is panel panels[4 b + j], or none (-1).
+struct Bundles {
+    const int32_t *starts; // entries
     const int32_t *columns;
+    const int32_t *panels;
+    int places;
     Values values;
 };
 
@@ -34,14 +43,12 @@ struct Columns {
     Values values;
 };
 
-// CSR: slices of 16 rows that have about the same number of weights. Entry e of a slice holds for
-// each of its rows the next weight and its column, or weight 0 and column 0 where the row has no
-// more. Lane l of slice s is row order[16 s + l], or -1.
+// CSR, in slices of 16 rows that have about the same number of weights; laid out as bundles are,
+// with rows instead of panels.
 struct Slices {
-    const int32_t *starts;
+    const int32_t *starts; // entries
     const int32_t *columns;
-    const int32_t *order;
-    int count;
+    const int32_t *rows;
     Values values;
 };
 
@@ -49,10 +56,11 @@ struct Matrix {
     Layout layout;
     int rows;
     int columns;
-    Panels panels;         // dense, blocks
-    Columns by_column;     // blocks
-    Slices slices;         // csr
-    const float *scales;   // (rows, padded to whole panels), or null
+    Panels panels;       // dense
+    Bundles bundles;     // blocks
+    Columns by_column;   // blocks
+    Slices slices;       // csr
+    const float *scales; // of int8 rows, padded to whole panels; null for float
 };
 
 // Static, so that no path shares its copy with another.

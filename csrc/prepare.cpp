@@ -1,10 +1,7 @@
 #include "prepare.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
-#include <tuple>
-#include <type_traits>
 #include <vector>
 
 namespace growprune {
@@ -18,8 +15,6 @@ template <class Value> struct alignas(PANEL * sizeof(Value)) Block {
 template <class Value> struct Arrangement {
     std::vector<int32_t> starts, indices;
     std::vector<Block<Value>> values;
-
-    Values view() const { return {values.data(), std::is_same_v<Value, int8_t>}; }
 };
 
 template <class Value> struct Memory {
@@ -48,71 +43,58 @@ Prepared prepared(Layout layout, int rows, int columns, std::shared_ptr<Memory<V
     return {matrix, std::move(memory)};
 }
 
-// Blocks by column, without what the last panel holds below the matrix.
-template <class Value>
-Arrangement<Value> by_column(int rows, int columns, const int32_t *starts, const int32_t *indices,
-                             const Value *values) {
-    const int count = starts[columns];
-    Arrangement<Value> found;
-    found.starts.assign(starts, starts + columns + 1);
-    found.indices.assign(indices, indices + count);
-    found.values.resize(count);
-    for (int e = 0; e < count; ++e) {
-        const int live = std::min(PANEL, rows - PANEL * indices[e]);
-        std::copy_n(values + static_cast<ptrdiff_t>(PANEL) * e, live, found.values[e].value);
-    }
-    return found;
-}
+// One entry of a panel or row: where it is in the file's arrays, and its column.
+struct Entry {
+    int32_t place;
+    int32_t column;
+};
 
-// The same blocks panel by panel, the columns of each panel in order.
-template <class Value>
-Arrangement<Value> by_panel(int rows, int columns, const Arrangement<Value> &from) {
-    Arrangement<Value> found;
-    found.starts.resize(panels_of(rows) + 1);
-    for (const int32_t panel : from.indices) ++found.starts[panel + 1];
-    std::partial_sum(found.starts.begin(), found.starts.end(), found.starts.begin());
-    found.indices.resize(from.indices.size());
-    found.values.resize(from.indices.size());
-    std::vector<int32_t> next = found.starts;
+using Entries = std::vector<std::vector<Entry>>;
+
+Entries entries_of_panels(int rows, int columns, const int32_t *starts, const int32_t *indices) {
+    Entries entries(panels_of(rows));
     for (int column = 0; column < columns; ++column)
-        for (int e = from.starts[column]; e < from.starts[column + 1]; ++e) {
-            const int place = next[from.indices[e]]++;
-            found.indices[place] = column;
-            found.values[place] = from.values[e];
-        }
-    return found;
+        for (int e = starts[column]; e < starts[column + 1]; ++e)
+            entries[indices[e]].push_back({e, column});
+    return entries;
 }
 
-// Rows from the longest to the shortest, padded with -1 to whole slices.
-std::vector<int32_t> by_length(int rows, const int32_t *starts) {
-    std::vector<int32_t> order(rows);
+Entries entries_of_rows(int rows, const int32_t *starts, const int32_t *indices) {
+    Entries entries(rows);
+    for (int row = 0; row < rows; ++row)
+        for (int e = starts[row]; e < starts[row + 1]; ++e) entries[row].push_back({e, indices[e]});
+    return entries;
+}
+
+// Which of them to lay side by side: from the longest to the shortest, so that neighbours are of
+// about one length, padded with -1 to whole groups.
+std::vector<int32_t> by_length(const Entries &entries, int group) {
+    std::vector<int32_t> order(entries.size());
     std::iota(order.begin(), order.end(), 0);
-    const auto length = [starts](int row) { return starts[row + 1] - starts[row]; };
     std::stable_sort(order.begin(), order.end(),
-                     [&](int a, int b) { return length(a) > length(b); });
-    order.resize(padded(rows), -1);
+                     [&](int a, int b) { return entries[a].size() > entries[b].size(); });
+    order.resize((order.size() + group - 1) / group * group, -1);
     return order;
 }
 
-// CSR's rows in that order, 16 side by side, each slice as long as its first row.
+// Lays groups of them side by side, each group as long as its first. An entry has `width` values.
 template <class Value>
-Arrangement<Value> in_slices(const std::vector<int32_t> &order, const int32_t *starts,
-                             const int32_t *indices, const Value *values) {
+Arrangement<Value> interleaved(const Entries &entries, const std::vector<int32_t> &order, int group,
+                               int width, const Value *values) {
     Arrangement<Value> found;
     found.starts.push_back(0);
-    for (size_t first = 0; first < order.size(); first += PANEL) {
-        const int longest = order[first];
-        const int begin = found.starts.back();
-        const int end = begin + starts[longest + 1] - starts[longest];
-        found.starts.push_back(end);
-        found.values.resize(end);
-        found.indices.resize(static_cast<size_t>(PANEL) * end);
-        for (int lane = 0; lane < PANEL && order[first + lane] >= 0; ++lane) {
-            const int row = order[first + lane];
-            for (int e = starts[row]; e < starts[row + 1]; ++e) {
-                const size_t place = begin + e - starts[row];
-                found.values[place].value[lane] = values[e];
-                found.indices[PANEL * place + lane] = indices[e];
+    for (size_t first = 0; first < order.size(); first += group) {
+        const size_t begin = found.starts.back(), end = begin + entries[order[first]].size();
+        found.starts.push_back(static_cast<int32_t>(end));
+        found.indices.resize(end * group);
+        found.values.resize(end * group * width / PANEL);
+        for (int j = 0; j < group && order[first + j] >= 0; ++j) {
+            size_t to = begin * group + j;
+            for (const Entry &entry : entries[order[first + j]]) {
+                found.indices[to] = entry.column;
+                std::copy_n(values + static_cast<size_t>(width) * entry.place, width,
+                            found.values[0].value + width * to);
+                to += group;
             }
         }
     }
@@ -132,7 +114,7 @@ Prepared prepare_dense(int rows, int columns, const Value *values, const float *
             panel[column].value[row % PANEL] = from[column];
     }
     Prepared result = prepared(Layout::dense, rows, columns, memory);
-    result.matrix.panels = {nullptr, nullptr, memory->main.view()};
+    result.matrix.panels = {{memory->main.values.data()}};
     return result;
 }
 
@@ -140,11 +122,12 @@ template <class Value>
 Prepared prepare_csr(int rows, int columns, const int32_t *starts, const int32_t *indices,
                      const Value *values, const float *scales) {
     auto memory = memory_with_scales<Value>(rows, scales);
-    memory->order = by_length(rows, starts);
-    memory->main = in_slices(memory->order, starts, indices, values);
+    const Entries entries = entries_of_rows(rows, starts, indices);
+    memory->order = by_length(entries, PANEL);
+    memory->main = interleaved(entries, memory->order, PANEL, 1, values);
     Prepared result = prepared(Layout::csr, rows, columns, memory);
     result.matrix.slices = {memory->main.starts.data(), memory->main.indices.data(),
-                            memory->order.data(), panels_of(rows), memory->main.view()};
+                            memory->order.data(), {memory->main.values.data()}};
     return result;
 }
 
@@ -152,13 +135,21 @@ template <class Value>
 Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int32_t *indices,
                         const Value *values, const float *scales) {
     auto memory = memory_with_scales<Value>(rows, scales);
-    memory->by_column = by_column(rows, columns, starts, indices, values);
-    memory->main = by_panel(rows, columns, memory->by_column);
+    const Entries entries = entries_of_panels(rows, columns, starts, indices);
+    memory->order = by_length(entries, BUNDLE);
+    memory->main = interleaved(entries, memory->order, BUNDLE, PANEL, values);
+    Arrangement<Value> &by_column = memory->by_column;
+    by_column.starts.assign(starts, starts + columns + 1);
+    by_column.indices.assign(indices, indices + starts[columns]);
+    by_column.values.resize(starts[columns]);
+    std::copy_n(values, static_cast<size_t>(PANEL) * starts[columns],
+                by_column.values.data()->value);
     Prepared result = prepared(Layout::blocks, rows, columns, memory);
-    const auto &[panels, by_column] = std::tie(memory->main, memory->by_column);
-    result.matrix.panels = {panels.starts.data(), panels.indices.data(), panels.view()};
-    result.matrix.by_column = {by_column.starts.data(), by_column.indices.data(),
-                               by_column.view()};
+    result.matrix.bundles = {memory->main.starts.data(), memory->main.indices.data(),
+                             memory->order.data(), static_cast<int>(memory->order.size()),
+                             {memory->main.values.data()}};
+    result.matrix.by_column = {
+        by_column.starts.data(), by_column.indices.data(), {by_column.values.data()}};
     return result;
 }
 

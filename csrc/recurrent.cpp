@@ -7,14 +7,12 @@
 namespace growprune {
 namespace {
 
+// From one row to the next in the gates' buffers: after every row there is room to read on.
+ptrdiff_t stride_of(int rows) { return padded(rows) + MARGIN; }
+
 // Steps times sequences whose products with the input are computed together: enough to reuse each
 // weight many times, few enough for their sums to stay in the cache.
 constexpr int PROJECTED_TOGETHER = 32;
-
-std::vector<float> padded_to_panels(std::vector<float> values) {
-    values.resize(padded(static_cast<int>(values.size())));
-    return values;
-}
 
 std::vector<int> by_falling_length(const int64_t *lengths, int batch) {
     std::vector<int> order(batch);
@@ -34,14 +32,12 @@ Recurrent::Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh
                      std::vector<float> bias, std::vector<float> hidden_bias,
                      std::vector<std::vector<Stage>> stages, float slope)
     : kernels_(kernels), kind_(kind), ih_(std::move(ih)), hh_(std::move(hh)),
-      bias_(padded_to_panels(std::move(bias))),
-      hidden_bias_(padded_to_panels(std::move(hidden_bias))), slope_(slope),
-      hidden_(hh_.matrix.columns), stride_(padded(hh_.matrix.rows) + PANEL) {
+      bias_(std::move(bias)), hidden_bias_(std::move(hidden_bias)), slope_(slope),
+      hidden_(hh_.matrix.columns), stride_(stride_of(hh_.matrix.rows)) {
     int row = 0;
     for (auto &of_gate : stages) {
         const int width = of_gate.empty() ? hidden_ : of_gate[0].weight.matrix.columns;
-        for (Stage &stage : of_gate) stage.bias = padded_to_panels(std::move(stage.bias));
-        gates_.push_back({std::move(of_gate), row, width, false, {}, {}});
+        gates_.push_back({std::move(of_gate), row, {}, {}});
         row += width;
     }
 }
@@ -112,91 +108,75 @@ void Recurrent::reserve(int batch) {
     stage_inputs_.resize(batch);
     sums_.resize(batch * stride_);
     for (GateNetwork &gate : gates_) {
-        int widest = gate.first_width;
-        for (const Stage &stage : gate.stages) widest = std::max(widest, stage.weight.matrix.rows);
-        if (gate.stages.empty()) continue;
-        gate.activations.resize(static_cast<size_t>(batch) * padded(widest));
-        gate.sums.resize(static_cast<size_t>(batch) * padded(widest));
+        for (const Stage &stage : gate.stages) {
+            const Matrix &matrix = stage.weight.matrix;
+            const int width = std::max(matrix.rows, matrix.columns);
+            const size_t needed = batch * stride_of(width);
+            gate.inputs.resize(std::max(gate.inputs.size(), needed));
+            gate.sums.resize(std::max(gate.sums.size(), needed));
+        }
     }
 }
 
 // What the inputs add to the first stage's sums, with the bias.
 const float *Recurrent::project(const std::vector<const float *> &x) {
     const int n = static_cast<int>(x.size());
-    projected_.resize(n * stride_);
-    product(ih_.matrix, x.data(), n, projected_.data(), stride_, bias_.data());
+    projected_.resize(std::max<size_t>(projected_.size(), n * stride_));
+    product(ih_.matrix, x.data(), n, bias_.data(), 0, projected_.data(), stride_);
     return projected_.data();
 }
 
 // Moves the first n sequences one step on.
 void Recurrent::advance(const float *projected, int n) {
-    const bool only_stage = std::all_of(gates_.begin(), gates_.end(),
-                                        [](const GateNetwork &gate) { return gate.stages.empty(); });
-    // A gate's rows must start at a panel for the cell to compute them by itself.
-    first_stage_fused_ = only_stage && hidden_ % PANEL == 0 && fuses(hh_.matrix, n);
-    if (!first_stage_fused_)
-        product(hh_.matrix, states_.h.data(), n, sums_.data(), stride_, nullptr);
-    for (GateNetwork &gate : gates_)
-        if (!gate.stages.empty()) run_stages(gate, projected, n);
-    for (int i = 0; i < n; ++i) update_states(projected + i * stride_, i);
+    kind_ == Kind::lstm ? advance_lstm(projected, n) : advance_gru(projected, n);
 }
 
-bool Recurrent::fuses(const Matrix &matrix, int n) const {
-    return n == 1 && matrix.layout != Layout::csr;
-}
-
-void Recurrent::run_stages(GateNetwork &gate, const float *projected, int n) {
-    int width = padded(gate.first_width);
+void Recurrent::advance_lstm(const float *projected, int n) {
+    product(hh_.matrix, states_.h.data(), n, projected, stride_, sums_.data(), stride_);
+    for (GateNetwork &gate : gates_) run_stages(gate, n);
     for (int i = 0; i < n; ++i) {
-        const ptrdiff_t at = i * stride_ + gate.first_row;
-        kernels_.rectify_sum(projected + at, sums_.data() + at, slope_,
-                             gate.activations.data() + i * width, gate.first_width);
+        const float *sums[4];
+        for (int k = 0; k < 4; ++k)
+            sums[k] = gates_[k].stages.empty()
+                          ? sums_.data() + i * stride_ + gates_[k].first_row
+                          : gates_[k].sums.data() + i * stride_of(hidden_);
+        kernels_.lstm(sums, hidden_, states_.c[i], states_.new_h[i], states_.new_c[i]);
     }
+}
+
+void Recurrent::advance_gru(const float *projected, int n) {
+    product(hh_.matrix, states_.h.data(), n, hidden_bias_.data(), 0, sums_.data(), stride_);
+    for (int i = 0; i < n; ++i) {
+        const float *from_x[3], *from_h[3];
+        for (int k = 0; k < 3; ++k) {
+            from_x[k] = projected + i * stride_ + k * hidden_;
+            from_h[k] = sums_.data() + i * stride_ + k * hidden_;
+        }
+        kernels_.gru(from_x, from_h, hidden_, states_.h[i], states_.new_h[i]);
+    }
+}
+
+// From a gate's sums of the first stage to those of its last.
+void Recurrent::run_stages(GateNetwork &gate, int n) {
+    const float *sums = sums_.data() + gate.first_row;
+    ptrdiff_t stride = stride_;
     for (const Stage &stage : gate.stages) {
         const Matrix &matrix = stage.weight.matrix;
-        const bool last = &stage == &gate.stages.back();
-        gate.fused = last && fuses(matrix, n) &&
-                     !kernels_.skips_zeros(matrix, gate.activations.data());
-        if (gate.fused) return;
-        for (int i = 0; i < n; ++i) stage_inputs_[i] = gate.activations.data() + i * width;
-        width = padded(matrix.rows);
-        product(matrix, stage_inputs_.data(), n, gate.sums.data(), width, nullptr);
-        if (last) return;
-        for (int i = 0; i < n; ++i)
-            kernels_.rectify_sum(stage.bias.data(), gate.sums.data() + i * width, slope_,
-                                 gate.activations.data() + i * width, matrix.rows);
+        for (int i = 0; i < n; ++i) {
+            float *input = gate.inputs.data() + i * stride_of(matrix.columns);
+            kernels_.leaky_relu(sums + i * stride, slope_, input, matrix.columns);
+            stage_inputs_[i] = input;
+        }
+        sums = gate.sums.data();
+        stride = stride_of(matrix.rows);
+        product(matrix, stage_inputs_.data(), n, stage.bias.data(), 0, gate.sums.data(), stride);
     }
 }
 
-void Recurrent::update_states(const float *projected, int sequence) {
-    Gate gates[4];
-    for (size_t k = 0; k < gates_.size(); ++k) gates[k] = ends_of(gates_[k], projected, sequence);
-    if (kind_ == Kind::lstm)
-        return kernels_.lstm(gates, hidden_, states_.c[sequence], states_.new_h[sequence],
-                             states_.new_c[sequence]);
-    const float *input = gates[2].addend;
-    gates[2].addend = hidden_bias_.data();
-    kernels_.gru(gates, input, hidden_, states_.h[sequence], states_.new_h[sequence]);
-}
-
-// Where the sums come from that the gate's sigmoid or tanh takes.
-Gate Recurrent::ends_of(const GateNetwork &gate, const float *projected, int sequence) const {
-    if (gate.stages.empty()) {
-        const float *addend = projected + gate.first_row;
-        if (first_stage_fused_)
-            return {addend, nullptr, &hh_.matrix, gate.first_row / PANEL, states_.h[sequence]};
-        return {addend, sums_.data() + sequence * stride_ + gate.first_row, nullptr, 0, nullptr};
-    }
-    const Stage &last = gate.stages.back();
-    if (gate.fused)
-        return {last.bias.data(), nullptr, &last.weight.matrix, 0, gate.activations.data()};
-    return {last.bias.data(), gate.sums.data() + sequence * padded(hidden_), nullptr, 0, nullptr};
-}
-
-void Recurrent::product(const Matrix &matrix, const float *const *x, int n, float *y,
-                        ptrdiff_t stride, const float *bias) {
+void Recurrent::product(const Matrix &matrix, const float *const *x, int n, const float *addend,
+                        ptrdiff_t addend_stride, float *y, ptrdiff_t y_stride) {
     scratch_.resize(std::max(scratch_.size(), scratch_floats(matrix)));
-    kernels_.product(matrix, x, n, y, stride, bias, scratch_.data());
+    kernels_.product(matrix, x, n, addend, addend_stride, y, y_stride, scratch_.data());
 }
 
 } // namespace growprune

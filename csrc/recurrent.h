@@ -20,7 +20,8 @@ struct Stage {
 // the object's buffers serve all its calls.
 class Recurrent {
   public:
-    // hidden_bias is empty for an LSTM; stages hold a list for each gate, empty for none.
+    // bias goes with ih, and hidden_bias, for a GRU only, with hh: one number for each row. stages
+    // holds a list for each gate, which may be empty.
     Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh, std::vector<float> bias,
               std::vector<float> hidden_bias, std::vector<std::vector<Stage>> stages, float slope);
 
@@ -42,9 +43,7 @@ class Recurrent {
     struct GateNetwork {
         std::vector<Stage> stages;
         int first_row;
-        int first_width;
-        bool fused; // the cell itself computes the last stage's product
-        std::vector<float> activations, sums;
+        std::vector<float> inputs, sums;
     };
     // Where the states of the sequences are and where they go.
     struct States {
@@ -55,24 +54,22 @@ class Recurrent {
     void reserve(int batch);
     const float *project(const std::vector<const float *> &x);
     void advance(const float *projected, int n);
-    void run_stages(GateNetwork &gate, const float *projected, int n);
-    void update_states(const float *projected, int sequence);
-    Gate ends_of(const GateNetwork &gate, const float *projected, int sequence) const;
-    bool fuses(const Matrix &matrix, int n) const;
-    void product(const Matrix &matrix, const float *const *x, int n, float *y, ptrdiff_t stride,
-                 const float *bias);
+    void advance_lstm(const float *projected, int n);
+    void advance_gru(const float *projected, int n);
+    void run_stages(GateNetwork &gate, int n);
+    void product(const Matrix &matrix, const float *const *x, int n, const float *addend,
+                 ptrdiff_t addend_stride, float *y, ptrdiff_t y_stride);
 
     const Kernels &kernels_;
     Kind kind_;
     Prepared ih_, hh_;
-    std::vector<float> bias_, hidden_bias_; // padded to whole panels
+    std::vector<float> bias_, hidden_bias_;
     std::vector<GateNetwork> gates_;
     float slope_;
     int hidden_;
-    ptrdiff_t stride_; // of the first stage's sums: any 16 of them from a row on can be read
+    ptrdiff_t stride_; // of the first stage's sums
 
     States states_;
-    bool first_stage_fused_ = false;
     std::vector<const float *> inputs_, stage_inputs_;
     std::vector<float> projected_, sums_, scratch_;
 };

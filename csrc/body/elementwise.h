@@ -3,41 +3,46 @@
 
 namespace growprune::KERNEL_PATH {
 
-template <class Function> inline void each(Function function, const float *x, float *y, int64_t n) {
-    for (int64_t i = 0; i < n; i += PANEL) {
-        const int live = n - i < PANEL ? static_cast<int>(n - i) : PANEL;
-        store(map(function, load(x + i, live)), y + i, live);
+// Vectors worked on at once.
+constexpr int STRIDE = REGISTERS / 8;
+
+template <class Function> INLINE void each(Function function, const float *x, float *y, int64_t n) {
+    constexpr int FLOATS = STRIDE * WIDTH;
+    for (int64_t i = 0; i < n; i += FLOATS) {
+        const int live = n - i < FLOATS ? static_cast<int>(n - i) : FLOATS;
+        store(function(load<STRIDE>(x + i, live)), y + i, live);
     }
 }
 
-void sigmoid_each(const float *x, float *y, int64_t n) { each(sigmoid, x, y, n); }
-
-void tanh_each(const float *x, float *y, int64_t n) { each(tanh, x, y, n); }
-
-void leaky_relu_each(const float *x, float slope, float *y, int64_t n) {
-    each([slope](Vec v) { return leaky_relu(v, slope); }, x, y, n);
+void sigmoid_each(const float *x, float *y, int64_t n) {
+    each([](auto v) { return sigmoid(v); }, x, y, n);
 }
 
-inline float total(Lanes lanes, int live) {
-    float sum = 0.0f;
-    for (int l = 0; l < PANEL && l < live; ++l) sum += lanes.part[l / WIDTH][l % WIDTH];
-    return sum;
+void tanh_each(const float *x, float *y, int64_t n) {
+    each([](auto v) { return tanh(v); }, x, y, n);
+}
+
+void leaky_relu_each(const float *x, float slope, float *y, int64_t n) {
+    each([slope](auto v) { return leaky_relu(v, slope); }, x, y, n);
 }
 
 // The sum of function(x) over a row.
-template <class Function> inline float sum_of(Function function, const float *x, int width) {
-    Lanes sums = {};
+template <class Function> INLINE float sum_of(Function function, const float *x, int width) {
+    Pack<1> sums = {};
     int i = 0;
-    for (; i + PANEL <= width; i += PANEL) sums = sums + map(function, load(x + i));
-    const int live = width - i;
-    return total(sums, PANEL) + total(map(function, load(x + i, live)), live);
+    for (; i + WIDTH <= width; i += WIDTH) sums = sums + function(load<1>(x + i));
+    const Pack<1> rest = function(load<1>(x + i, width - i));
+    float sum = 0.0f;
+    for (int l = 0; l < WIDTH; ++l) sum += sums.part[0][l];
+    for (int l = 0; l < width - i; ++l) sum += rest.part[0][l];
+    return sum;
 }
 
 void layer_norm(const float *x, const float *weight, const float *bias, float eps, float *y,
                 int64_t rows, int width) {
     for (; rows > 0; --rows, x += width, y += width) {
-        const float mean = sum_of([](Vec v) { return v; }, x, width) / width;
-        const auto square = [mean](Vec v) { return (v - mean) * (v - mean); };
+        const float mean = sum_of([](auto v) { return v; }, x, width) / width;
+        const auto square = [mean](auto v) { return (v + -mean) * (v + -mean); };
         const float factor = 1.0f / __builtin_sqrtf(sum_of(square, x, width) / width + eps);
         for (int i = 0; i < width; ++i) y[i] = (x[i] - mean) * factor * weight[i] + bias[i];
     }
@@ -47,8 +52,8 @@ void log_softmax(const float *x, float *y, int64_t rows, int width) {
     for (; rows > 0; --rows, x += width, y += width) {
         float largest = x[0];
         for (int i = 1; i < width; ++i) largest = x[i] > largest ? x[i] : largest;
-        const auto power = [largest](Vec v) {
-            const Exp e = exp(at_least(v - largest, -87.33f));
+        const auto power = [largest](auto v) {
+            const auto e = exp(at_least(v + -largest, -87.33f));
             return e.scale * e.rest + e.scale;
         };
         // The largest is not added to the logarithm, which it could swallow.

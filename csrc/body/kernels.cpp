@@ -20,8 +20,8 @@
 namespace growprune::KERNEL_PATH {
 
 extern const Kernels kernels = {
-    TEXT(KERNEL_PATH), product,   skips_zeros,     rectify_sum, lstm,        gru,
-    sigmoid_each,      tanh_each, leaky_relu_each, layer_norm,  log_softmax,
+    TEXT(KERNEL_PATH), product,         lstm,       gru,         sigmoid_each,
+    tanh_each,         leaky_relu_each, layer_norm, log_softmax,
 };
 
 } // namespace growprune::KERNEL_PATH

@@ -1,4 +1,5 @@
-// 16 floats, one for each row of a panel, in as many registers as the path needs.
+// Vectors of the path's width, and packs of them that are worked on together: the operations of
+// a pack are independent, so that none waits for another.
 #pragma once
 
 namespace growprune::KERNEL_PATH {
@@ -10,74 +11,119 @@ constexpr int WIDTH = 8;
 #else
 constexpr int WIDTH = 4;
 #endif
-constexpr int PARTS = PANEL / WIDTH;
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
+#endif
 
 typedef float Vec __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t IntVec __attribute__((vector_size(4 * WIDTH)));
 typedef float LooseVec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int8_t ByteVec __attribute__((vector_size(WIDTH), aligned(1), may_alias));
 
-struct Lanes {
-    Vec part[PARTS];
+// Calls would pass packs through memory.
+#define INLINE inline __attribute__((always_inline))
+
+template <int N> struct Pack {
+    Vec part[N];
 };
 
-#define EACH_PART _Pragma("GCC unroll 4") for (int q = 0; q < PARTS; ++q)
+// 16 floats, one for each row of a panel.
+using Lanes = Pack<PANEL / WIDTH>;
 
-inline Lanes all(float value) {
-    Lanes lanes;
-    EACH_PART lanes.part[q] = value - Vec{};
-    return lanes;
+#define EACH_PART _Pragma("GCC unroll 8") for (int q = 0; q < N; ++q)
+
+template <int N> INLINE Pack<N> load(const float *from) {
+    Pack<N> pack;
+    EACH_PART pack.part[q] = *reinterpret_cast<const LooseVec *>(from + WIDTH * q);
+    return pack;
 }
 
-inline Lanes load(const float *from) {
-    Lanes lanes;
-    EACH_PART lanes.part[q] = *reinterpret_cast<const LooseVec *>(from + WIDTH * q);
-    return lanes;
+// The first `live` floats; zeros for the rest.
+template <int N> INLINE Pack<N> load(const float *from, int live) {
+    if (live >= WIDTH * N) return load<N>(from);
+    float whole[WIDTH * N] = {};
+    __builtin_memcpy(whole, from, sizeof(float) * live);
+    return load<N>(whole);
 }
 
-inline Lanes load(const int8_t *from) {
+template <int N> INLINE void store(Pack<N> pack, float *to) {
+    EACH_PART *reinterpret_cast<LooseVec *>(to + WIDTH * q) = pack.part[q];
+}
+
+// The first `live` floats only.
+template <int N> INLINE void store(Pack<N> pack, float *to, int live) {
+    if (live >= WIDTH * N) return store(pack, to);
+    float whole[WIDTH * N];
+    store(pack, whole);
+    __builtin_memcpy(to, whole, sizeof(float) * live);
+}
+
+template <int N> INLINE Pack<N> operator+(Pack<N> a, Pack<N> b) {
+    EACH_PART a.part[q] += b.part[q];
+    return a;
+}
+
+template <int N> INLINE Pack<N> operator+(Pack<N> a, float b) {
+    EACH_PART a.part[q] += b;
+    return a;
+}
+
+template <int N> INLINE Pack<N> operator-(Pack<N> a, Pack<N> b) {
+    EACH_PART a.part[q] -= b.part[q];
+    return a;
+}
+
+template <int N> INLINE Pack<N> operator*(Pack<N> a, Pack<N> b) {
+    EACH_PART a.part[q] *= b.part[q];
+    return a;
+}
+
+template <int N> INLINE Pack<N> operator*(Pack<N> a, float b) {
+    EACH_PART a.part[q] *= b;
+    return a;
+}
+
+template <int N> INLINE Pack<N> operator/(Pack<N> a, Pack<N> b) {
+    EACH_PART a.part[q] /= b.part[q];
+    return a;
+}
+
+template <int N> INLINE void add_product(Pack<N> &sum, Pack<N> a, float b) {
+    EACH_PART sum.part[q] += a.part[q] * b;
+}
+
+// 16 weights of a panel.
+INLINE Lanes load_weights(const float *from) { return load<PANEL / WIDTH>(from); }
+
+INLINE Lanes load_weights(const int8_t *from) {
+    constexpr int N = PANEL / WIDTH;
     Lanes lanes;
     EACH_PART lanes.part[q] = __builtin_convertvector(
         *reinterpret_cast<const ByteVec *>(from + WIDTH * q), Vec);
     return lanes;
 }
 
-inline void store(Lanes lanes, float *to) {
-    EACH_PART *reinterpret_cast<LooseVec *>(to + WIDTH * q) = lanes.part[q];
+// x at 16 places. Written out, because the compilers make less of a loop.
+INLINE Lanes gather(const float *x, const int32_t *at) {
+    Lanes lanes;
+#if defined(__AVX512F__)
+    lanes.part[0] = Vec{x[at[0]],  x[at[1]],  x[at[2]],  x[at[3]],  x[at[4]],  x[at[5]],
+                        x[at[6]],  x[at[7]],  x[at[8]],  x[at[9]],  x[at[10]], x[at[11]],
+                        x[at[12]], x[at[13]], x[at[14]], x[at[15]]};
+#elif defined(__AVX2__)
+    for (int q = 0; q < PANEL / WIDTH; ++q, at += WIDTH)
+        lanes.part[q] = Vec{x[at[0]], x[at[1]], x[at[2]], x[at[3]],
+                            x[at[4]], x[at[5]], x[at[6]], x[at[7]]};
+#else
+    for (int q = 0; q < PANEL / WIDTH; ++q, at += WIDTH)
+        lanes.part[q] = Vec{x[at[0]], x[at[1]], x[at[2]], x[at[3]]};
+#endif
+    return lanes;
 }
 
-// The first `live` of the 16 only.
-inline Lanes load(const float *from, int live) {
-    if (live >= PANEL) return load(from);
-    float whole[PANEL] = {};
-    __builtin_memcpy(whole, from, sizeof(float) * live);
-    return load(whole);
-}
-
-inline void store(Lanes lanes, float *to, int live) {
-    if (live >= PANEL) return store(lanes, to);
-    float whole[PANEL];
-    store(lanes, whole);
-    __builtin_memcpy(to, whole, sizeof(float) * live);
-}
-
-inline Lanes operator+(Lanes a, Lanes b) {
-    EACH_PART a.part[q] += b.part[q];
-    return a;
-}
-
-inline Lanes operator*(Lanes a, Lanes b) {
-    EACH_PART a.part[q] *= b.part[q];
-    return a;
-}
-
-inline void add_product(Lanes &sum, Lanes a, float b) {
-    EACH_PART sum.part[q] += a.part[q] * b;
-}
-
-template <class Function> inline Lanes map(Function function, Lanes x) {
-    EACH_PART x.part[q] = function(x.part[q]);
-    return x;
-}
+INLINE Lanes load_lanes(const float *from) { return load<PANEL / WIDTH>(from); }
 
 } // namespace growprune::KERNEL_PATH

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from networks import Network
 
 LAYOUTS = [("dense",), ("csr", 0.3), ("blocks", 0.3), ("csr", 0.3, True), ("blocks", 0.3, True)]
 
@@ -23,8 +24,8 @@ def whole(net, name):
 
 
 @pytest.mark.parametrize("matrix", LAYOUTS, ids=str)
-def test_linear(network, matrix):
-    net = network([9])
+def test_linear(matrix):
+    net = Network([9])
     net.add("y", "linear", None, {"weight": (37, 9, *matrix), "bias": 37})
     x = net.numbers(2, 5, 9)
     expected = x @ whole(net, "y.weight").T + net.vectors["y.bias"]
@@ -36,8 +37,8 @@ def test_linear(network, matrix):
     ("kernel", "stride", "dilation", "padding"),
     [(1, 1, 1, (0, 0)), (3, 1, 1, (2, 0)), (4, 3, 2, (1, 6)), (2, 5, 1, (0, 1)), (5, 2, 1, (0, 0))],
 )
-def test_convolution(network, matrix, kernel, stride, dilation, padding):
-    net = network([4])
+def test_convolution(matrix, kernel, stride, dilation, padding):
+    net = Network([4])
     net.convolution("y", 4, 18, kernel, stride, padding, dilation=dilation, matrix=matrix)
     weight, bias = whole(net, "y.weight").reshape(18, kernel, 4), net.vectors["y.bias"]
     x = net.numbers(2, 17, 4)
@@ -52,8 +53,8 @@ def test_convolution(network, matrix, kernel, stride, dilation, padding):
     assert lengths.tolist() == [steps, steps]
 
 
-def test_convolution_over_two_axes(network):
-    net = network([7, 2])
+def test_convolution_over_two_axes():
+    net = Network([7, 2])
     net.add(
         "y",
         "convolution",
@@ -76,9 +77,9 @@ def test_convolution_over_two_axes(network):
     close(net.model().run(x)[0], expected + bias)
 
 
-def test_a_convolution_sees_zeros_beyond_each_sequence(network):
+def test_a_convolution_sees_zeros_beyond_each_sequence():
     """The padding of the convolution's own input is not zero: a bias comes before."""
-    net = network([4])
+    net = Network([4])
     net.add("x", "linear", None, {"weight": (4, 4), "bias": 4})
     net.convolution("y", 4, 3, 5, stride=2, padding=(2, 2))
     x = net.numbers(3, 12, 4)
@@ -106,17 +107,17 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_activations(network, name):
+def test_activations(name):
     attributes, function = FUNCTIONS[name]
-    net = network([33])
+    net = Network([33])
     net.add("y", name.split()[0], **attributes)
     x = np.linspace(-30, 30, 2 * 3 * 33, dtype=np.float32).reshape(2, 3, 33)
     close(net.model().run(x)[0], np.vectorize(function, [float])(x.astype(float)), atol=5e-6)
 
 
 @pytest.mark.parametrize("op", ["softmax", "log_softmax"])
-def test_softmax(network, op):
-    net = network([5])
+def test_softmax(op):
+    net = Network([5])
     net.add("y", op)
     x = np.array([[[1.0, 2.0, 3.0, 4.0, 5.0], [1000.0, 0.0, 0.0, 0.0, 999.0]]], np.float32)
     found, _ = net.model().run(x)
@@ -127,8 +128,8 @@ def test_softmax(network, op):
     close(found, expected, atol=1e-6)
 
 
-def test_norms(network):
-    net = network([6])
+def test_norms():
+    net = Network([6])
     net.add("y", "layer_norm", None, {"weight": 6, "bias": 6}, epsilon=0.01)
     net.add("z", "affine", None, {"scale": 6, "shift": 6})
     x = net.numbers(2, 4, 6)
@@ -139,8 +140,8 @@ def test_norms(network):
     close(net.model().run(x)[0], expected * v["z.scale"] + v["z.shift"])
 
 
-def test_joins_and_reshapes(network):
-    net = network([6])
+def test_joins_and_reshapes():
+    net = Network([6])
     net.add("a", "reshape", ["input"], features=[2, 3])
     net.add("b", "permute", ["a"], order=[1, 0])
     net.add("c", "reshape", ["b"], features=[6])
@@ -153,8 +154,8 @@ def test_joins_and_reshapes(network):
 
 @pytest.mark.parametrize("op", ["first", "last", "mean"])
 @pytest.mark.parametrize("lengths", [None, [3, 5, 1]])
-def test_one_result_per_sequence(network, op, lengths):
-    net = network([4])
+def test_one_result_per_sequence(op, lengths):
+    net = Network([4])
     net.add("x", "linear", None, {"weight": (4, 4), "bias": 4})
     net.add("y", op)
     x = net.numbers(3, 5, 4)
@@ -172,9 +173,9 @@ def sigmoid(x):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_lstm_by_its_equations(network, reverse):
+def test_lstm_by_its_equations(reverse):
     """With gates of different depths: i has one later stage, g two, f and o none."""
-    net = network([3])
+    net = Network([3])
     hidden, first = 5, 4 + 5 + 6 + 5
     sizes = {"ih": (first, 3), "hh": (first, hidden), "bias": first, "i_1": (5, 4), "bias_i_1": 5}
     sizes |= {"g_1": (2, 6), "bias_g_1": 2, "g_2": (5, 2), "bias_g_2": 5}
@@ -197,8 +198,8 @@ def test_lstm_by_its_equations(network, reverse):
     close(net.model().run(x, lengths)[0], expected)
 
 
-def test_gru_by_its_equations(network):
-    net = network([3])
+def test_gru_by_its_equations():
+    net = Network([3])
     net.gru("y", 3, 4)
     m, v = {name: whole(net, name) for name in net.matrices}, net.vectors
     x = net.numbers(1, 6, 3)

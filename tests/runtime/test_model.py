@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import Network, everything
 
 
-def recurrent(network):
-    net = network([3])
+def recurrent():
+    net = Network([3])
     net.add("x", "linear", None, {"weight": (5, 3), "bias": 5})
     net.lstm("lstm", 5, 4)
     net.gru("gru", 4, 6)
@@ -16,8 +17,8 @@ def recurrent(network):
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_steps_are_a_sequence(network, batch):
-    net = recurrent(network)
+def test_steps_are_a_sequence(batch):
+    net = recurrent()
     model, x = net.model(), net.numbers(batch, 7, 3)
     whole, lengths = model.run(x)
     assert lengths.tolist() == [7] * batch
@@ -29,9 +30,9 @@ def test_steps_are_a_sequence(network, batch):
     assert [array.shape for array in state] == [(batch, 4), (batch, 4), (batch, 6)]
 
 
-def test_states_can_be_picked_and_repeated(network):
+def test_states_can_be_picked_and_repeated():
     """As a beam search does; a state that was given is not changed."""
-    net = recurrent(network)
+    net = recurrent()
     model, x = net.model(), net.numbers(3, 4, 3)
     _, state = model.step(x[:, 0])
     kept = [array.copy() for array in state]
@@ -43,8 +44,8 @@ def test_states_can_be_picked_and_repeated(network):
         assert np.array_equal(before, after)
 
 
-def test_ids_step_by_step(network):
-    net = network([], takes_ids=True)
+def test_ids_step_by_step():
+    net = Network([], takes_ids=True)
     net.matrix("table", 9, 5)
     net.add("x", "embedding")
     net.nodes[-1].parameters["weight"] = "table"
@@ -73,7 +74,7 @@ def streamed(model, x, cuts):
     cuts=st.lists(st.integers(0, 40), max_size=8),
     batch=st.sampled_from([1, 3]),
 )
-def test_streams_do_not_depend_on_the_pieces(everything, time, cuts, batch):
+def test_streams_do_not_depend_on_the_pieces(time, cuts, batch):
     net = everything()
     model, x = net.model(), net.numbers(batch, time, 6)
     whole, _ = model.run(x)
@@ -83,9 +84,9 @@ def test_streams_do_not_depend_on_the_pieces(everything, time, cuts, batch):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_streams_of_any_convolutions(network, data):
+def test_streams_of_any_convolutions(data):
     """Kernels, strides beyond them, dilation, looking ahead, branches with different delays."""
-    net = network([2])
+    net = Network([2])
     for index in range(data.draw(st.integers(1, 3), "convolutions")):
         kernel, dilation = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
         reach = (kernel - 1) * dilation
@@ -107,26 +108,26 @@ def test_streams_of_any_convolutions(network, data):
             model.run(x[:, : model.least_steps - 1])
 
 
-def test_an_output_comes_as_soon_as_its_input_is_there(network):
-    net = network([2])
+def test_an_output_comes_as_soon_as_its_input_is_there():
+    net = Network([2])
     net.convolution("causal", 2, 3, 3, stride=2, padding=(2, 0))
     stream = net.model().stream()
     frames = np.zeros((1, 1, 2), np.float32)
     assert [stream.push(frames).shape[1] for _ in range(5)] == [1, 0, 1, 0, 1]
-    net = network([2])
+    net = Network([2])
     net.convolution("ahead", 2, 3, 3, padding=(1, 1))
     stream = net.model().stream()
     assert [stream.push(frames).shape[1] for _ in range(3)] == [0, 1, 1]
     assert stream.finish().shape == (1, 1, 3)
 
 
-def test_a_stream_of_nothing_gives_nothing(network):
-    net = network([2])
+def test_a_stream_of_nothing_gives_nothing():
+    net = Network([2])
     net.convolution("y", 2, 3, 3, padding=(2, 2))
     assert net.model().stream(2).finish().shape == (2, 0, 3)
 
 
-def test_streams_side_by_side_do_not_disturb_each_other(everything):
+def test_streams_side_by_side_do_not_disturb_each_other():
     net = everything()
     model, x = net.model(), net.numbers(2, 12, 6)
     whole, _ = model.run(x)
@@ -139,26 +140,26 @@ def test_streams_side_by_side_do_not_disturb_each_other(everything):
     np.testing.assert_allclose(np.stack(found), whole, rtol=0, atol=1e-5)
 
 
-def test_what_prevents_streams_and_steps_is_named(network):
-    net = network([3])
+def test_what_prevents_streams_and_steps_is_named():
+    net = Network([3])
     net.lstm("back", 3, 4, reverse=True)
     with pytest.raises(ValueError, match="cannot stream: 'back' reads the sequence from its end"):
         net.model().stream()
     with pytest.raises(ValueError, match="cannot run step by step: 'back' reads the sequence"):
         net.model().step(net.numbers(1, 3))
-    net = network([3])
+    net = Network([3])
     net.add("all", "mean")
     with pytest.raises(ValueError, match="'all' gives one result for the whole sequence"):
         net.model().stream()
     assert "'all' gives one result" in net.model().not_streamable
-    net = network([3])
+    net = Network([3])
     net.convolution("conv", 3, 2, 2)
     with pytest.raises(ValueError, match="'conv' is a convolution"):
         net.model().step(net.numbers(1, 3))
 
 
-def test_wrong_calls_are_named(network):
-    net = recurrent(network)
+def test_wrong_calls_are_named():
+    net = recurrent()
     model, x = net.model(), net.numbers(2, 4, 3)
     for call, message in [
         (lambda: model.run(x[0]), r"x must have shape \(batch, time, 3\), got \(4, 3\)"),
@@ -184,7 +185,7 @@ def test_wrong_calls_are_named(network):
             call()
 
 
-def test_inputs_are_left_as_they_are(everything):
+def test_inputs_are_left_as_they_are():
     net = everything()
     model, x = net.model(), net.numbers(2, 9, 6)
     before = x.copy()
@@ -195,7 +196,7 @@ def test_inputs_are_left_as_they_are(everything):
     np.testing.assert_array_equal(found, model.run(x)[0])
 
 
-def test_a_model_tells_its_matrices(everything):
+def test_a_model_tells_its_matrices():
     rows = {row.name: row for row in everything().model().matrices}
     assert rows["lstm.ih"].layout == "blocks"
     assert rows["lstm.ih"].shape == (80, 5)

@@ -26,6 +26,10 @@ PARTS = {
 }
 """Arrays of each layout, without the scales."""
 
+# Without compiled kernels a sparse matrix is multiplied in its dense form; a small file must not
+# ask for a huge one. Weights of any matrix, and of one for each of its bytes.
+_SMALL, _SPARSEST = 1 << 26, 256
+
 
 @dataclass(frozen=True)
 class MatrixInfo:
@@ -75,13 +79,16 @@ class StoredMatrix:
             ValueError: what is wrong.
         """
         rows, columns = self.shape
-        if rows * columns > LARGEST:
-            raise ValueError(f"{rows} x {columns} is larger than {LARGEST} weights")
+        nbytes = sum(array.nbytes for array in self.arrays.values())
+        if rows * columns > min(LARGEST, max(_SMALL, _SPARSEST * nbytes)):
+            raise ValueError(
+                f"{rows} x {columns} weights are too many for the {nbytes} bytes that hold them"
+            )
         _check_values(self.arrays, rows)
         check = {"dense": self._check_dense, "csr": self._check_csr, "blocks": self._check_blocks}
         stored = check[self.layout]()
-        if not 0 <= self.active <= stored:
-            raise ValueError(f"{self.active} active weights cannot be among the {stored} stored")
+        if self.active > stored or (self.layout == "csr" and self.active != stored):
+            raise ValueError(f"{self.active} active weights do not fit the {stored} stored")
 
     def prepare(self) -> native.Matrix:
         """The matrix ready for products; it must have passed `check`."""

@@ -5,51 +5,17 @@ import sys
 import pytest
 import torch
 import typer
+from program import TINY, fails, run
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from growprune import __version__
 from growprune.cli.app import app, main
 from growprune.data.spoken import make_corpus
 
-COMMANDS = ["data list", "data prepare", "train", "evaluate", "transcribe", "report", "demo"]
-TINY = [
-    "model.recurrent.hidden_size=8", "model.recurrent.gate_hidden_sizes=[8]",
-    "training.epochs=4", "training.threads=1", "plan.grow.epochs=1", "plan.grow.interval=2",
-    "plan.prune.rounds=1", "plan.shift.epochs=1",
+COMMANDS = [
+    "data list", "data prepare", "train", "evaluate", "transcribe", "export", "bench", "report",
+    "demo",
 ]  # fmt: skip
-
-
-def run(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fails(capsys, *words):
-    """The one line that a user sees."""
-    with pytest.raises(SystemExit) as caught:
-        main([str(word) for word in words])
-    assert caught.value.code == 1
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1, captured.err
-    assert "Traceback" not in captured.err
-    return captured.err
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus") / "spoken"
-    return folder, make_corpus(folder, train=12, dev=3, test=3)
-
-
-@pytest.fixture(scope="module")
-def trained(corpus, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    sets = [word for value in TINY for word in ("--set", value)]
-    output = run("train", "demo-hlstm-gp", "--data", corpus[0], "--out", out, "--seed", 3, *sets)
-    assert "dev WER" in output
-    return out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

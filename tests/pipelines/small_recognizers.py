@@ -29,11 +29,14 @@ def talkative(recipe, density=0.5, seed=1):
     return recognizer
 
 
-def packed(recognizer, info=None, **options):
+def pack(recognizer, info=None, **options):
     described = speech_info(recognizer.model, recognizer.recipe) | (info or {})
     bands = recognizer.recipe.data.features.columns
-    found = pack_model(recognizer.model, bands, recognizer.masks, info=described, **options)
-    return Recognizer(found.model(), "test model")
+    return pack_model(recognizer.model, bands, recognizer.masks, info=described, **options)
+
+
+def packed(recognizer, info=None, **options):
+    return Recognizer(pack(recognizer, info, **options).model(), "test model")
 
 
 def speechlike(seconds, seed=0):

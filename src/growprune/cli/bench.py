@@ -61,7 +61,9 @@ def _say_what_is_missing(console: Console) -> None:
 
 def _table(found: "list[tuple[Figures, Figures]]", steps: int, title: str) -> Table:
     """Two columns of times, for a step of a sequence and for a lone step."""
-    table = Table("part", "engine", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left")
+    table.add_column("part", overflow="fold")
+    table.add_column("engine", overflow="fold")
     headings = (f"us a step of {steps}", "x ours", "us a lone step", "x ours")
     for heading in ("kept", "bytes", *headings):
         table.add_column(heading, justify="right")

@@ -40,12 +40,12 @@ def train(
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one voice under torchrun
     task = SpeechTask(resolved, open_corpus(data), seed)
     console.print(f"{resolved.name}: training into {out}", highlight=False, soft_wrap=True)
-    save_local(out, {"data": str(data.resolve()), "seed": seed})
     try:
         record = run(task, out, seed=seed, resume=resume, console=console)
     except KeyboardInterrupt:
         console.print("interrupted; the same command with --resume goes on")
         raise typer.Exit(130) from None
+    save_local(out, {"data": str(data.resolve()), "seed": seed})
     dev = record["scores"]["dev"]
     weights = record["cost"]["weights"]
     console.print(

@@ -191,9 +191,9 @@ class Model:
     def _checked(self, x: Any, axes: tuple[str, ...]) -> Array:
         """The input as the layers take it, after a check of its type and shape."""
         x = np.asarray(x)
-        wanted = np.integer if self.takes_ids else np.floating
-        if not np.issubdtype(x.dtype, wanted):
-            raise ValueError(f"x must hold {wanted.__name__} numbers, got {x.dtype}")
+        if x.dtype.kind not in ("iu" if self.takes_ids else "f"):
+            wanted = "integer" if self.takes_ids else "floating"
+            raise ValueError(f"x must hold {wanted} numbers, got {x.dtype}")
         if x.ndim != len(axes) + len(self.features) or x.shape[len(axes) :] != self.features:
             text = ", ".join([*axes, *map(str, self.features)])
             raise ValueError(f"x must have shape ({text}), got {x.shape}")

@@ -54,8 +54,8 @@ def export(
 ) -> None:
     """Pack a run's model into one file that runs without torch.
 
-    Only the active connections are stored. The table says which layout each matrix got: that of the
-    shortest estimated time, unless the matrix is named below it with another reason.
+    Where it is faster only active connections are stored. The table says which layout each matrix
+    got, by the estimated times beside it; matrices with another reason are named below it.
 
     Example: growprune export runs/an4-hlstm-gp-seed0 -o model.safetensors
     """

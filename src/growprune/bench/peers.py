@@ -91,17 +91,17 @@ def _torch_cell(weights: LstmWeights, x: Array, h: Array, c: Array) -> Prepared:
 def _torch_compiled(weights: LstmWeights, x: Array, h: Array, c: Array) -> Prepared:
     """Weights frozen into the code; a lone step as a cell, whose product is tuned."""
     import torch
+    from torch import _inductor as inductor
 
     torch._dynamo.reset()
-    options: Any = {"freezing": True, "max_autotune": len(x) == 1}
     tensors = [torch.from_numpy(array) for array in (x, h[None], c[None])]
     if len(x) > 1:
         tensors = [tensors[0][:, None], *(state[None] for state in tensors[1:])]
     row, *state = tensors
-    layer = _torch_layer(weights, cell=len(x) == 1)
-    compiled = torch.compile(layer, options=options)
-    # Without the setting torch compiles around an LSTM; tuning reports on standard error.
-    with torch._dynamo.config.patch(allow_rnn=True), redirect_stderr(StringIO()):
+    compiled = torch.compile(_torch_layer(weights, cell=len(x) == 1))
+    freezing = inductor.config.patch(freezing=True, max_autotune=len(x) == 1)
+    # Without `allow_rnn` torch compiles around an LSTM; tuning reports on standard error.
+    with freezing, torch._dynamo.config.patch(allow_rnn=True), redirect_stderr(StringIO()):
         compiled(row, tuple(state))
         compiled(row, tuple(state))
     return Prepared(

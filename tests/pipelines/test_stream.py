@@ -4,8 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_recognizers import packed, speechlike, talkative
 
+from growprune import runtime
+from growprune.data import FeatureSettings
 from growprune.decoding import Decoder, language_model
 from growprune.errors import ModelFileError
+from growprune.pipelines import Recognizer
+from growprune.runtime import PackedModel, StoredMatrix
+from growprune.runtime.graph import Node
 from growprune.tasks import open_recipe
 
 LM = language_model(["ONE TWO", "GO ON"], order=2)
@@ -75,3 +80,34 @@ def test_what_cannot_stream_says_why(offline):
     both_ways = open_recipe("demo-hlstm-gp", [*sizes, "data.features.normalise='running'"])
     with pytest.raises(ModelFileError, match=r"cannot stream .*from its end.*-streaming"):
         packed(talkative(both_ways)).stream()
+
+
+def test_what_looks_ahead_comes_at_the_end():
+    settings = FeatureSettings(bands=4, normalise="none")
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((4, 20)).astype(np.float32)
+    convolution = Node(
+        "ahead",
+        "convolution",
+        ("input",),
+        {"kernel": [5], "stride": [1], "dilation": [1], "padding": [[0, 4]]},
+        {"weight": "weight", "bias": "bias"},
+    )
+    contents = PackedModel(
+        features=(4,),
+        takes_ids=False,
+        nodes=(convolution, Node("scores", "log_softmax", ("ahead",))),
+        output="scores",
+        matrices={"weight": StoredMatrix("dense", weight.shape, weight.size, {"values": weight})},
+        vectors={"bias": np.zeros(4, np.float32)},
+        info={
+            "task": "speech", "letters": " AB", "stride": 1,
+            "features": settings.model_dump(mode="json"),
+        },
+    )  # fmt: skip
+    recognizer = Recognizer(runtime.build(contents, "test"))
+    wave = speechlike(0.5)
+    found = listen(recognizer, wave, range(800, len(wave), 800))
+    wanted = recognizer.decode(recognizer.log_probs(wave))
+    assert found.score == pytest.approx(wanted.score)
+    assert found.words == wanted.words

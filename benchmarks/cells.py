@@ -30,7 +30,7 @@ class Row:
         layout: of ours; of a peer `sparse` or `dense`.
         kept: share of the connections, as it was asked for.
         active: connections.
-        bytes: moved in a step: weights, indices, bias, input, states, output.
+        bytes: that a step moves at least: weights, indices, bias, input, states, output.
         flops: in a step: two per active connection.
         difference: largest one from the specification's outputs.
         seconds: of a step.
@@ -145,7 +145,9 @@ def _checked(name: str, found: Array, wanted: Array, tolerance: float) -> float:
 
 
 def _row(width: int, time: int, case: _Case, found: Seconds, limits: Limits) -> Row:
-    nbytes = case.weight_bytes + 4 * (4 + 1 + 2 + 2) * width  # bias, input, states read, written
+    # The inputs' half of the weights need be read but once for all steps of a sequence.
+    weights = case.weight_bytes * (1 + 1 / time) / 2
+    nbytes = round(weights) + 4 * (4 + 1 + 2 + 2) * width  # bias, input, states read and written
     flops = 2 * case.active
     return Row(
         width=width,

@@ -7,7 +7,7 @@ from typing import Any
 from cells import share_of
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from growprune.files import replacing
 
@@ -83,7 +83,7 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
     """Microseconds a step against the share of connections kept, one panel a width and mode."""
     rows = record["cells"]
     widths, times = (sorted({row[key] for row in rows}) for key in ("width", "time"))
-    figure = Figure(figsize=(1 + 4 * len(widths), 1 + 3.6 * len(times)), layout="constrained")
+    figure = Figure(figsize=(1.5 + 4.5 * len(widths), 1.5 + 3.6 * len(times)), layout="constrained")
     grid = figure.subplots(len(times), len(widths), sharex=True, sharey=True, squeeze=False)
     for axes_row, time in zip(grid, times, strict=True):
         for axes, width in zip(axes_row, widths, strict=True):
@@ -94,7 +94,10 @@ def plot(record: Mapping[str, Any], path: Path) -> None:
     for axes in grid[-1]:
         axes.set_xlabel("connections kept")
     handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    columns = min(2 * len(widths), 4)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
+    )
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
@@ -129,7 +132,7 @@ def _draw(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator([share_of(share) for share in shares]))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels(shares, fontsize=8)
     axes.grid(color="0.9", lw=0.6)
 
@@ -216,8 +219,8 @@ def _limits(limits: Mapping[str, Any]) -> str:
     return (
         f"Limits measured in the same process: copying in {rates} (bytes read and written); "
         f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s in a large matrix product. The limit of a "
-        "layer is the longer of moving its bytes at the rate of the cache that holds them and of its "
-        "operations; a kernel that reads without writing can beat it."
+        "layer is the longer of moving its bytes at the rate of the cache that holds them and of "
+        "its operations; a kernel that reads without writing can beat it."
     )
 
 

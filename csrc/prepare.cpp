@@ -15,6 +15,11 @@ template <class Value> struct alignas(PANEL * sizeof(Value)) Block {
 template <class Value> struct Arrangement {
     std::vector<int32_t> starts, indices;
     std::vector<Block<Value>> values;
+
+    // Copies `count` values to places from `to` on, counted as single values.
+    void put(size_t to, const Value *from, size_t count) {
+        std::copy_n(from, count, reinterpret_cast<Value *>(values.data()) + to);
+    }
 };
 
 template <class Value> struct Memory {
@@ -92,8 +97,7 @@ Arrangement<Value> interleaved(const Entries &entries, const std::vector<int32_t
             size_t to = begin * group + j;
             for (const Entry &entry : entries[order[first + j]]) {
                 found.indices[to] = entry.column;
-                std::copy_n(values + static_cast<size_t>(width) * entry.place, width,
-                            found.values[0].value + width * to);
+                found.put(width * to, values + static_cast<size_t>(width) * entry.place, width);
                 to += group;
             }
         }
@@ -142,8 +146,7 @@ Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int3
     by_column.starts.assign(starts, starts + columns + 1);
     by_column.indices.assign(indices, indices + starts[columns]);
     by_column.values.resize(starts[columns]);
-    std::copy_n(values, static_cast<size_t>(PANEL) * starts[columns],
-                by_column.values.data()->value);
+    by_column.put(0, values, static_cast<size_t>(PANEL) * starts[columns]);
     Prepared result = prepared(Layout::blocks, rows, columns, memory);
     result.matrix.bundles = {memory->main.starts.data(), memory->main.indices.data(),
                              memory->order.data(), static_cast<int>(memory->order.size()),

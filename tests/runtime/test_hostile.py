@@ -407,3 +407,86 @@ def test_wide_intermediate_values_are_refused(tmp_path):
     runtime.write(path, net.packed())
     with pytest.raises(ModelFileError, match=r"node 'c17': a step needs .* numbers in memory"):
         runtime.load(path)
+
+
+def bad_gru():
+    net = Network([3])
+    net.gru("y", 3, 4)
+    net.vectors["y.bias_new"] = net.numbers(3)
+    return net
+
+
+def bad_stage():
+    net = Network([3])
+    sizes = {"ih": (20, 3), "hh": (20, 5), "bias": 20}
+    sizes |= {"f_1": (6, 5), "bias_f_1": 6, "f_2": (5, 7), "bias_f_2": 5}
+    net.add("y", "lstm", None, sizes, reverse=False, slope=0.0, depths=[0, 2, 0, 0])
+    return net
+
+
+def bad_stage_bias():
+    net = Network([3])
+    sizes = {"ih": (20, 3), "hh": (20, 5), "bias": 20, "o_1": (5, 5), "bias_o_1": 4}
+    net.add("y", "lstm", None, sizes, reverse=False, slope=0.0, depths=[0, 0, 0, 1])
+    return net
+
+
+def bad_sum():
+    net = Network([3])
+    net.convolution("c", 3, 3, 3)
+    net.add("y", "add", ["c", "input"])
+    return net
+
+
+def bad_sum_without_time():
+    net = Network([3])
+    net.add("c", "mean")
+    net.add("y", "add", ["c", "input"])
+    return net
+
+
+def recurrent_without_time():
+    net = Network([3])
+    net.add("c", "mean")
+    net.lstm("y", 3, 4)
+    return net
+
+
+def bad_bias():
+    net = Network([3])
+    net.add("y", "linear", None, {"weight": (4, 3), "bias": 5})
+    return net
+
+
+def ids_of_numbers():
+    net = Network([3])
+    net.matrix("table", 9, 5)
+    net.add("y", "embedding")
+    net.nodes[-1].parameters["weight"] = "table"
+    return net
+
+
+def kernel_beyond_positions():
+    net = Network([3, 2])
+    settings = {"stride": [1, 1], "dilation": [1, 1], "padding": [[0, 0], [0, 0]]}
+    net.add("y", "convolution", None, {"weight": (3, 10), "bias": 3}, kernel=[1, 5], **settings)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bad_gru, r"'bias_new' has shape \(3,\), expected \(4,\)"),
+        (bad_stage, "stage f_1 has 6 rows, but what follows reads 7"),
+        (bad_stage_bias, r"'bias_o_1' has shape \(4,\), expected \(5,\)"),
+        (bad_sum, "the inputs run at different rates"),
+        (bad_sum_without_time, "the inputs run at different rates"),
+        (recurrent_without_time, "needs a time axis and one axis of features, .* without time"),
+        (bad_bias, r"'bias' has shape \(5,\), expected \(4,\)"),
+        (ids_of_numbers, "an embedding reads ids, but its input is numbers"),
+        (kernel_beyond_positions, "the kernel does not fit 3 positions"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(make, message):
+    with pytest.raises(ModelFileError, match=f"^test: node 'y': .*{message}"):
+        make().model()

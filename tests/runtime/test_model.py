@@ -52,6 +52,8 @@ def test_ids_step_by_step():
     net.lstm("y", 5, 4)
     model, ids = net.model(), np.array([[1, 8, 0], [4, 4, 2]])
     whole, _ = model.run(ids)
+    padded, _ = model.run(np.array([[1, 8, -1], [4, 4, 2]]), [2, 3])  # any id may pad
+    np.testing.assert_allclose(padded[0, :2], whole[0, :2], atol=1e-6)
     first, state = model.step(ids[:, 0])
     second, _ = model.step(ids[:, 1], state)
     np.testing.assert_allclose(np.stack([first, second], 1), whole[:, :2], atol=1e-6)

@@ -44,6 +44,20 @@ def test_states_can_be_picked_and_repeated():
         assert np.array_equal(before, after)
 
 
+def test_causal_convolutions_step():
+    net = Network([3])
+    net.convolution("a", 3, 4, 3, padding=(4, 0), dilation=2)
+    net.lstm("b", 4, 5)
+    net.convolution("c", 5, 2, 2, padding=(1, 0))
+    model, x = net.model(), net.numbers(2, 9, 3)
+    whole, _ = model.run(x)
+    state, outputs = None, []
+    for t in range(9):
+        y, state = model.step(x[:, t], state)
+        outputs.append(y)
+    np.testing.assert_allclose(np.stack(outputs, 1), whole, rtol=0, atol=1e-6)
+
+
 def test_ids_step_by_step():
     net = Network([], takes_ids=True)
     net.matrix("table", 9, 5)
@@ -156,7 +170,7 @@ def test_what_prevents_streams_and_steps_is_named():
     assert "'all' gives one result" in net.model().not_streamable
     net = Network([3])
     net.convolution("conv", 3, 2, 2)
-    with pytest.raises(ValueError, match="'conv' is a convolution"):
+    with pytest.raises(ValueError, match="'conv' does not give one step for each"):
         net.model().step(net.numbers(1, 3))
 
 

@@ -15,6 +15,7 @@ def trace(module: nn.Module) -> fx.Graph:
         ValueError: its way depends on the data, or it uses something that cannot be followed.
     """
     tracer = _Tracer(autowrap_functions=(pack_padded_sequence, pad_packed_sequence))
+    # Where the two are called as nn.utils.rnn's; torch offers no public way to wrap them there.
     tracer._autowrap_search.append(nn.utils.rnn)
     if tracer.is_leaf_module(module, ""):
         return _single_call()

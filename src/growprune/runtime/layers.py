@@ -1,6 +1,6 @@
 """What the operations compute, on whole sequences, single steps and streams.
 
-Every layer has the same three ways to run:
+A layer has up to three ways to run:
 
 - `run(inputs, lengths)`: inputs `(batch, time, *features)`, lengths `(batch,)` or None if all
   sequences fill their time. Gives the output and its lengths. Padding may hold anything on the
@@ -8,6 +8,9 @@ Every layer has the same three ways to run:
 - `step(inputs, state)`: inputs `(batch, *features)`; gives the output and the state that follows.
 - `stream(batch)`: an object whose `advance(inputs, is_last)` takes what has arrived on every
   input and gives what is ready.
+
+`not_steppable` and `not_streamable` say why a layer has no such way, or are None. `states` counts
+the arrays that it carries from step to step.
 """
 
 import math
@@ -33,32 +36,6 @@ class Streaming(Protocol):
 
     def advance(self, inputs: Sequence[Array], is_last: bool) -> Array:
         """Take the next `(batch, time, *features)` of every input, give what is ready."""
-
-
-class Layer(Protocol):
-    """One operation with its weights.
-
-    Attributes:
-        states: how many arrays of state it carries.
-        not_streamable: why it cannot run in a stream; None if it can.
-        not_steppable: why it cannot run step by step; None if it can.
-    """
-
-    states: int
-    not_streamable: str | None
-    not_steppable: str | None
-
-    def run(self, inputs: Sequence[Array], lengths: Array | None) -> tuple[Array, Array | None]:
-        """Whole sequences."""
-
-    def first_state(self, batch: int) -> State:
-        """The state before the first step."""
-
-    def step(self, inputs: Sequence[Array], state: State) -> tuple[Array, State]:
-        """One step."""
-
-    def stream(self, batch: int) -> Streaming:
-        """Begin a stream."""
 
 
 class Framewise:
@@ -111,9 +88,8 @@ class Convolution:
     it sees zeros.
     """
 
-    states = 0
+    states = 1
     not_streamable: str | None = None
-    not_steppable: str | None = "is a convolution, which reads several steps at a time"
 
     def __init__(
         self,
@@ -129,6 +105,8 @@ class Convolution:
         )
         self._padding = (*attributes["padding"], (0, 0))[:2]
         self._reach = [(k - 1) * d for k, d in zip(self._kernel, self._dilation, strict=True)]
+        is_causal = self._stride[0] == 1 and tuple(self._padding[0]) == (self._reach[0], 0)
+        self.not_steppable = None if is_causal else "does not give one step for each it reads"
 
     def run(self, inputs: Sequence[Array], lengths: Array | None) -> tuple[Array, Array | None]:
         """Whole sequences."""
@@ -140,12 +118,13 @@ class Convolution:
         return y, lengths
 
     def first_state(self, batch: int) -> State:
-        """Not steppable."""
-        raise NotImplementedError
+        """The frames before the first one: zeros."""
+        return (np.zeros((batch, self._padding[0][0], *self._features), np.float32),)
 
     def step(self, inputs: Sequence[Array], state: State) -> tuple[Array, State]:
-        """Not steppable."""
-        raise NotImplementedError
+        """One step; the state are the last frames, `(batch, time, *features)`."""
+        frames = np.concatenate([state[0], inputs[0][:, None]], axis=1)
+        return self._convolve(frames)[:, 0], (frames[:, 1:],)
 
     def stream(self, batch: int) -> Streaming:
         """Begin a stream: the last frames are kept, and what looks ahead comes late."""
@@ -186,8 +165,7 @@ class Convolution:
 class _ConvolutionStream:
     def __init__(self, layer: Convolution, batch: int) -> None:
         self._layer = layer
-        left = layer._padding[0][0]
-        self._frames = np.zeros((batch, left, *layer._features), np.float32)
+        (self._frames,) = layer.first_state(batch)
         self._skip = 0  # frames to come that no window needs, where the stride exceeds the kernel
 
     def advance(self, inputs: Sequence[Array], is_last: bool) -> Array:
@@ -248,8 +226,7 @@ class Reduction:
     """One frame for the whole sequence: its `first`, its `last`, or the `mean` of all."""
 
     states = 0
-    not_streamable: str | None = "gives one result for the whole sequence"
-    not_steppable: str | None = not_streamable
+    not_streamable = not_steppable = "gives one result for the whole sequence"
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -266,17 +243,8 @@ class Reduction:
         total = without_padding(x, lengths).sum(axis=1)
         return total / lengths.reshape(-1, *[1] * (total.ndim - 1)).astype(np.float32), None
 
-    def first_state(self, batch: int) -> State:
-        """Not steppable."""
-        raise NotImplementedError
 
-    def step(self, inputs: Sequence[Array], state: State) -> tuple[Array, State]:
-        """Not steppable."""
-        raise NotImplementedError
-
-    def stream(self, batch: int) -> Streaming:
-        """Not streamable."""
-        raise NotImplementedError
+Layer = Framewise | Convolution | Recurrent | Reduction
 
 
 def without_padding(x: Array, lengths: Array | None) -> Array:

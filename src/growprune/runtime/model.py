@@ -1,6 +1,6 @@
 """A packed network, checked and ready to run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,15 @@ import numpy as np
 
 from growprune.runtime.checks import checked_shapes
 from growprune.runtime.graph import Node, Shape
-from growprune.runtime.layers import Array, Layer, State, Streaming, make_layer, without_padding
+from growprune.runtime.layers import (
+    Array,
+    Layer,
+    Reduction,
+    State,
+    Streaming,
+    make_layer,
+    without_padding,
+)
 from growprune.runtime.matrices import MatrixInfo
 from growprune.runtime.packed_file import PackedModel, read, unusable
 
@@ -85,6 +93,9 @@ class Model:
         self.keeps_time = shapes[packed.output].clock is not None
         self.least_steps = max(_least_steps(shape) for shape in shapes.values())
         self._steps = _make_steps(packed, shapes)
+        self._not_steppable = _first_reason(
+            (step.name, step.layer.not_steppable) for step in self._steps
+        )
         self._states = sum(step.layer.states for step in self._steps)
         self._output = list(shapes).index(packed.output)
 
@@ -139,14 +150,17 @@ class Model:
             ValueError: a shape or id that does not fit, or a network that cannot run step by step;
                 names the node.
         """
+        if self._not_steppable:
+            raise ValueError(f"the model cannot run step by step: {self._not_steppable}; use run()")
         x = self._checked(x, ("batch",))
         if state is None:
-            state = self.first_state(len(x))
+            state = self._first_state(len(x))
         elif len(state) != self._states:
             raise ValueError(f"state must hold {self._states} arrays, got {len(state)}")
         values: list[Any] = [x]
         following: list[Array] = []
         for step in self._steps:
+            assert not isinstance(step.layer, Reduction)
             inputs = [values[index] for index in step.inputs]
             carried = state[len(following) : len(following) + step.layer.states]
             y, carried = step.layer.step(inputs, carried)
@@ -154,27 +168,10 @@ class Model:
             following.extend(carried)
         return values[self._output], tuple(following)
 
-    def first_state(self, batch: int) -> State:
-        """The state before the first step, all zeros.
-
-        Raises:
-            ValueError: the network cannot run step by step; names the node.
-        """
-        for step in self._steps:
-            if step.layer.not_steppable:
-                raise ValueError(
-                    f"the model cannot run step by step: {step.name!r} {step.layer.not_steppable}; "
-                    "use run() or stream()"
-                )
-        return tuple(array for step in self._steps for array in step.layer.first_state(batch))
-
     @property
     def not_streamable(self) -> str | None:
         """Why the network cannot run in a stream, naming the node; None if it can."""
-        for step in self._steps:
-            if step.layer.not_streamable:
-                return f"{step.name!r} {step.layer.not_streamable}"
-        return None
+        return _first_reason((step.name, step.layer.not_streamable) for step in self._steps)
 
     def stream(self, batch: int = 1) -> "Stream":
         """Begin `batch` streams that run side by side.
@@ -187,6 +184,10 @@ class Model:
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
         return Stream(self, batch)
+
+    def _first_state(self, batch: int) -> State:
+        layers = [step.layer for step in self._steps if not isinstance(step.layer, Reduction)]
+        return tuple(array for layer in layers for array in layer.first_state(batch))
 
     def _checked(self, x: Any, axes: tuple[str, ...]) -> Array:
         """The input as the layers take it, after a check of its type and shape."""
@@ -223,7 +224,9 @@ class Stream:
     def __init__(self, model: Model, batch: int) -> None:
         self._model, self._batch = model, batch
         self._layers: list[tuple[tuple[int, ...], Streaming]] = [
-            (step.inputs, step.layer.stream(batch)) for step in model._steps
+            (step.inputs, step.layer.stream(batch))
+            for step in model._steps
+            if not isinstance(step.layer, Reduction)
         ]
         self._pushed = 0
         self._finished = False
@@ -269,6 +272,11 @@ class Stream:
         for inputs, layer in self._layers:
             values.append(layer.advance([values[index] for index in inputs], is_last))
         return values[self._model._output]
+
+
+def _first_reason(reasons: Iterable[tuple[str, str | None]]) -> str | None:
+    """The first node that cannot do something, and why; None if all can."""
+    return next((f"{name!r} {reason}" for name, reason in reasons if reason), None)
 
 
 def _least_steps(shape: Shape) -> int:

@@ -101,7 +101,7 @@ def test_the_streaming_recipe_streams():
     early = sum(piece.shape[1] for piece in pieces)
     assert early == whole.shape[1]  # nothing looks ahead, so nothing is left for the end
     np.testing.assert_allclose(np.concatenate([*pieces, stream.finish()], 1), whole, atol=1e-5)
-    with pytest.raises(ValueError, match=r"front_end\.blocks\.0\.convolution' is a convolution"):
+    with pytest.raises(ValueError, match=r"front_end\.blocks\.0\.convolution' does not give"):
         packed.step(features[:, 0])
 
 

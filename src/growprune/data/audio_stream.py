@@ -88,15 +88,17 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
         raise truncated(path, read)
 
 
-def _waves(pipe: BufferedReader, rest: bytes, wire: _Wire) -> Iterator[np.ndarray]:
+def _waves(pipe: BufferedReader, head: bytes, wire: _Wire) -> Iterator[np.ndarray]:
     """Whole frames, channels averaged; half a frame waits for its other half."""
     width = np.dtype(wire.dtype).itemsize * wire.channels
-    while data := pipe.read1(_PIPE_BYTES):
+    rest, data = b"", head or pipe.read1(_PIPE_BYTES)
+    while data:
         data = rest + data
         whole = len(data) - len(data) % width
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], wire.dtype).reshape(-1, wire.channels)
         yield (samples / wire.full_scale).astype(np.float32).mean(axis=1)
+        data = pipe.read1(_PIPE_BYTES)
 
 
 def _resampled(

@@ -184,7 +184,10 @@ def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monke
     assert (out / "report" / "report.md").exists()
     records = [json.loads((out / name / "record.json").read_text()) for name in names]
     assert [record["name"] for record in records] == list(names)
-    assert all(record["latency"] and "test" in record["scores"] for record in records)
+    assert all("test" in record["scores"] for record in records)
+    assert all(record["latency"]["engine"].startswith("growprune.runtime") for record in records)
+    heard = json.loads((out / "corpus" / "test.jsonl").read_text().splitlines()[0])
+    run("transcribe", out / "demo-hlstm-gp.safetensors", out / "corpus" / heard["audio_filepath"])
     before = (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns
     run("demo", "--out", out)
     assert (out / "demo-lstm" / "weights.safetensors").stat().st_mtime_ns == before

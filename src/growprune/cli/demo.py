@@ -23,7 +23,7 @@ from rich.progress import (
 from growprune.data import Corpus
 from growprune.data.spoken import make_corpus
 from growprune.errors import DataError, TrainingError
-from growprune.pipelines import measure_latency
+from growprune.pipelines import Recognizer, evaluate, measure_latency
 
 RECIPES = ("demo-lstm", "demo-hlstm-gp")
 """Names of shipped recipes, or files."""
@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where corpus, runs and report go.")] = Path("demo"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Repeat finished parts too.")] = False,
 ) -> None:
-    """Synthesise a speech corpus, train a dense LSTM and a grown-and-pruned H-LSTM, compare.
+    """Synthesise speech, train a dense LSTM and a grown-and-pruned H-LSTM, pack them, compare.
 
     The speech is eSpeak NG's: spelled names, numbers and dates in many voices. The two models
     train side by side, a core each. Finished parts are kept, so an interrupted demo goes on where
@@ -50,14 +50,15 @@ def demo(
     corpus = _corpus(out / "corpus", console)
     runs = [out / Path(recipe).stem for recipe in RECIPES]
     _train(runs, out / "corpus", console)
-    _score(runs, corpus, console)
+    files = _pack(runs, console)
+    _score(runs, files, corpus, console)
     console.print()
     print_comparison([read_record(run) for run in runs], console)
     page = write_report(runs, out / "report")
     heard = corpus.split("test")[0]
     console.print(
         f"\nreport: {page}\n"
-        f"try:    growprune transcribe {runs[1]} {heard.audio}\n"
+        f"try:    growprune transcribe {files[1]} {heard.audio}\n"
         f"        (said: {heard.text})",
         highlight=False,
         soft_wrap=True,
@@ -138,28 +139,40 @@ def _follow(child: "subprocess.Popen[str]", name: str, bars: Progress, bar: Task
                 bars.update(bar, completed=int(epoch[1]))
 
 
-def _score(runs: list[Path], corpus: Corpus, console: Console) -> None:
-    """Enter test error rates and latencies in the records."""
-    from growprune.tasks.speech import Recognizer, evaluate_run, one_thread
+def _pack(runs: Sequence[Path], console: Console) -> list[Path]:
+    """Pack every run's model into a file beside its folder."""
+    from growprune.tasks import pack_run
+
+    files = [run.with_suffix(".safetensors") for run in runs]
+    for run, file in zip(runs, files, strict=True):
+        pack_run(run, layout="auto", weights="float32").save(file)
+        console.print(
+            f"{file}: {file.stat().st_size / 1e6:.2f} MB", highlight=False, soft_wrap=True
+        )
+    return files
+
+
+def _score(runs: Sequence[Path], files: Sequence[Path], corpus: Corpus, console: Console) -> None:
+    """Enter the packed models' test error rates and latencies in the records."""
     from growprune.training import read_record, write_record
 
-    recognizers = [Recognizer.from_run(run) for run in runs]
+    recognizers = [Recognizer.load(file) for file in files]
     with console.status("scoring the test split and measuring latency"):
-        with one_thread():
-            latencies = measure_latency(recognizers, corpus, "test")
+        latencies = measure_latency(recognizers, corpus, "test")
         for run, recognizer, latency in zip(runs, recognizers, latencies, strict=True):
             record = read_record(run)
-            record["scores"]["test"] = evaluate_run(recognizer, corpus, "test").scores
+            record["scores"]["test"] = evaluate(recognizer, corpus, "test").scores
             record["latency"] = latency
             write_record(run, record)
 
 
 def _clear(out: Path) -> None:
     """Remove what earlier demos left, and nothing else."""
-    for name in ("corpus", *(Path(recipe).stem for recipe in RECIPES), "report"):
+    names = [Path(recipe).stem for recipe in RECIPES]
+    for path in (out / name for name in ("corpus", *names, "report")):
         try:
-            shutil.rmtree(out / name)
+            shutil.rmtree(path)
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise DataError(f"{out / name}: cannot be removed ({error.strerror})") from error
+            raise DataError(f"{path}: cannot be removed ({error.strerror})") from error

@@ -79,7 +79,7 @@ void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array
     std::vector<const float *> rows(n);
     for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
     std::vector<float> scratch(scratch_floats(W.matrix));
-    path.kernels->product(W.matrix, rows.data(), n, nullptr, 0, y.data(), W.matrix.rows,
+    path.kernels->product(W.matrix, rows.data(), n, nullptr, 0, nullptr, y.data(), W.matrix.rows,
                           scratch.data());
 }
 

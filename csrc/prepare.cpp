@@ -71,25 +71,28 @@ Entries entries_of_rows(int rows, const int32_t *starts, const int32_t *indices)
     return entries;
 }
 
-// Which of them to lay side by side: from the longest to the shortest, so that neighbours are of
-// about one length, padded with -1 to whole groups.
-std::vector<int32_t> by_length(const Entries &entries, int group) {
+// Which of them to lay side by side: the first `sorted` from the longest to the shortest, so that
+// neighbours are of about one length, then the others; padded with -1 to whole groups.
+std::vector<int32_t> by_length(const Entries &entries, int sorted, int group) {
     std::vector<int32_t> order(entries.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
+    std::stable_sort(order.begin(), order.begin() + sorted,
                      [&](int a, int b) { return entries[a].size() > entries[b].size(); });
     order.resize((order.size() + group - 1) / group * group, -1);
     return order;
 }
 
-// Lays groups of them side by side, each group as long as its first. An entry has `width` values.
+// Lays groups of them side by side, each as long as its longest. An entry has `width` values.
 template <class Value>
 Arrangement<Value> interleaved(const Entries &entries, const std::vector<int32_t> &order, int group,
                                int width, const Value *values) {
     Arrangement<Value> found;
     found.starts.push_back(0);
     for (size_t first = 0; first < order.size(); first += group) {
-        const size_t begin = found.starts.back(), end = begin + entries[order[first]].size();
+        size_t longest = 0;
+        for (int j = 0; j < group && order[first + j] >= 0; ++j)
+            longest = std::max(longest, entries[order[first + j]].size());
+        const size_t begin = found.starts.back(), end = begin + longest;
         found.starts.push_back(static_cast<int32_t>(end));
         found.indices.resize(end * group);
         found.values.resize(end * group * width / PANEL);
@@ -127,7 +130,7 @@ Prepared prepare_csr(int rows, int columns, const int32_t *starts, const int32_t
                      const Value *values, const float *scales) {
     auto memory = memory_with_scales<Value>(rows, scales);
     const Entries entries = entries_of_rows(rows, starts, indices);
-    memory->order = by_length(entries, PANEL);
+    memory->order = by_length(entries, rows, PANEL);
     memory->main = interleaved(entries, memory->order, PANEL, 1, values);
     Prepared result = prepared(Layout::csr, rows, columns, memory);
     result.matrix.slices = {memory->main.starts.data(), memory->main.indices.data(),
@@ -140,7 +143,8 @@ Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int3
                         const Value *values, const float *scales) {
     auto memory = memory_with_scales<Value>(rows, scales);
     const Entries entries = entries_of_panels(rows, columns, starts, indices);
-    memory->order = by_length(entries, BUNDLE);
+    // A last panel that sticks out of the matrix stays last.
+    memory->order = by_length(entries, rows / PANEL, BUNDLE);
     memory->main = interleaved(entries, memory->order, BUNDLE, PANEL, values);
     Arrangement<Value> &by_column = memory->by_column;
     by_column.starts.assign(starts, starts + columns + 1);

@@ -7,12 +7,21 @@
 namespace growprune {
 namespace {
 
+std::vector<float> padded_to_panels(std::vector<float> values) {
+    values.resize(padded(static_cast<int>(values.size())));
+    return values;
+}
+
 // From one row to the next in the gates' buffers: after every row there is room to read on.
 ptrdiff_t stride_of(int rows) { return padded(rows) + MARGIN; }
 
+// The gate g of i, f, g, o, and what Kernels::squash makes of the gates.
+constexpr size_t NEW = 2;
+constexpr float SIGMOID = 0.5f, TANH = 1.0f;
+
 // Steps times sequences whose products with the input are computed together: enough to reuse each
 // weight many times, few enough for their sums to stay in the cache.
-constexpr int PROJECTED_TOGETHER = 32;
+constexpr int PROJECTED_TOGETHER = 24;
 
 std::vector<int> by_falling_length(const int64_t *lengths, int batch) {
     std::vector<int> order(batch);
@@ -32,14 +41,21 @@ Recurrent::Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh
                      std::vector<float> bias, std::vector<float> hidden_bias,
                      std::vector<std::vector<Stage>> stages, float slope)
     : kernels_(kernels), kind_(kind), ih_(std::move(ih)), hh_(std::move(hh)),
-      bias_(std::move(bias)), hidden_bias_(std::move(hidden_bias)), slope_(slope),
+      bias_(padded_to_panels(std::move(bias))),
+      hidden_bias_(padded_to_panels(std::move(hidden_bias))), slope_(slope),
       hidden_(hh_.matrix.columns), stride_(stride_of(hh_.matrix.rows)) {
+    bool deep = false;
     int row = 0;
     for (auto &of_gate : stages) {
+        deep |= !of_gate.empty();
         const int width = of_gate.empty() ? hidden_ : of_gate[0].weight.matrix.columns;
-        gates_.push_back({std::move(of_gate), row, {}, {}});
+        for (Stage &stage : of_gate) stage.bias = padded_to_panels(std::move(stage.bias));
+        const float k = gates_.size() == NEW ? TANH : SIGMOID;
+        gates_.push_back({std::move(of_gate), row, std::vector<float>(padded(hidden_), k), {}, {}});
+        first_k_.insert(first_k_.end(), hidden_, k);
         row += width;
     }
+    first_k_ = deep ? std::vector<float>() : padded_to_panels(std::move(first_k_));
 }
 
 void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time, float *h,
@@ -122,7 +138,7 @@ void Recurrent::reserve(int batch) {
 const float *Recurrent::project(const std::vector<const float *> &x) {
     const int n = static_cast<int>(x.size());
     projected_.resize(std::max<size_t>(projected_.size(), n * stride_));
-    product(ih_.matrix, x.data(), n, bias_.data(), 0, projected_.data(), stride_);
+    product(ih_.matrix, x.data(), n, bias_.data(), 0, nullptr, projected_.data(), stride_);
     return projected_.data();
 }
 
@@ -132,20 +148,23 @@ void Recurrent::advance(const float *projected, int n) {
 }
 
 void Recurrent::advance_lstm(const float *projected, int n) {
-    product(hh_.matrix, states_.h.data(), n, projected, stride_, sums_.data(), stride_);
-    for (GateNetwork &gate : gates_) run_stages(gate, n);
+    const bool deep = first_k_.empty();
+    product(hh_.matrix, states_.h.data(), n, projected, stride_, deep ? nullptr : first_k_.data(),
+            sums_.data(), stride_);
+    if (deep)
+        for (GateNetwork &gate : gates_) run_stages(gate, n);
     for (int i = 0; i < n; ++i) {
-        const float *sums[4];
+        const float *gates[4];
         for (int k = 0; k < 4; ++k)
-            sums[k] = gates_[k].stages.empty()
-                          ? sums_.data() + i * stride_ + gates_[k].first_row
-                          : gates_[k].sums.data() + i * stride_of(hidden_);
-        kernels_.lstm(sums, hidden_, states_.c[i], states_.new_h[i], states_.new_c[i]);
+            gates[k] = gates_[k].stages.empty() ? sums_.data() + i * stride_ + gates_[k].first_row
+                                                : gates_[k].sums.data() + i * stride_of(hidden_);
+        kernels_.lstm(gates, hidden_, states_.c[i], states_.new_h[i], states_.new_c[i]);
     }
 }
 
 void Recurrent::advance_gru(const float *projected, int n) {
-    product(hh_.matrix, states_.h.data(), n, hidden_bias_.data(), 0, sums_.data(), stride_);
+    product(hh_.matrix, states_.h.data(), n, hidden_bias_.data(), 0, nullptr, sums_.data(),
+            stride_);
     for (int i = 0; i < n; ++i) {
         const float *from_x[3], *from_h[3];
         for (int k = 0; k < 3; ++k) {
@@ -156,9 +175,10 @@ void Recurrent::advance_gru(const float *projected, int n) {
     }
 }
 
-// From a gate's sums of the first stage to those of its last.
+// From a gate's sums of the first stage to the gate, in `sums`: its own, or those of the first stage
+// where it has no other.
 void Recurrent::run_stages(GateNetwork &gate, int n) {
-    const float *sums = sums_.data() + gate.first_row;
+    float *sums = sums_.data() + gate.first_row;
     ptrdiff_t stride = stride_;
     for (const Stage &stage : gate.stages) {
         const Matrix &matrix = stage.weight.matrix;
@@ -169,14 +189,18 @@ void Recurrent::run_stages(GateNetwork &gate, int n) {
         }
         sums = gate.sums.data();
         stride = stride_of(matrix.rows);
-        product(matrix, stage_inputs_.data(), n, stage.bias.data(), 0, gate.sums.data(), stride);
+        const float *k = &stage == &gate.stages.back() ? gate.k.data() : nullptr;
+        product(matrix, stage_inputs_.data(), n, stage.bias.data(), 0, k, sums, stride);
     }
+    if (gate.stages.empty())
+        for (int i = 0; i < n; ++i)
+            kernels_.squash(sums + i * stride, gate.k.data(), sums + i * stride, hidden_);
 }
 
 void Recurrent::product(const Matrix &matrix, const float *const *x, int n, const float *addend,
-                        ptrdiff_t addend_stride, float *y, ptrdiff_t y_stride) {
+                        ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride) {
     scratch_.resize(std::max(scratch_.size(), scratch_floats(matrix)));
-    kernels_.product(matrix, x, n, addend, addend_stride, y, y_stride, scratch_.data());
+    kernels_.product(matrix, x, n, addend, addend_stride, k, y, y_stride, scratch_.data());
 }
 
 } // namespace growprune

@@ -43,6 +43,7 @@ class Recurrent {
     struct GateNetwork {
         std::vector<Stage> stages;
         int first_row;
+        std::vector<float> k; // of its units, for Kernels::squash
         std::vector<float> inputs, sums;
     };
     // Where the states of the sequences are and where they go.
@@ -58,13 +59,14 @@ class Recurrent {
     void advance_gru(const float *projected, int n);
     void run_stages(GateNetwork &gate, int n);
     void product(const Matrix &matrix, const float *const *x, int n, const float *addend,
-                 ptrdiff_t addend_stride, float *y, ptrdiff_t y_stride);
+                 ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride);
 
     const Kernels &kernels_;
     Kind kind_;
     Prepared ih_, hh_;
     std::vector<float> bias_, hidden_bias_;
     std::vector<GateNetwork> gates_;
+    std::vector<float> first_k_; // of all gates' units; empty if a gate has later stages
     float slope_;
     int hidden_;
     ptrdiff_t stride_; // of the first stage's sums

@@ -3,38 +3,20 @@
 
 namespace growprune::KERNEL_PATH {
 
-// Vectors of units worked on at once; the three sigmoids of an LSTM then fill the registers.
-constexpr int ABREAST = REGISTERS / 16;
+// Vectors of units worked on at once.
+constexpr int ABREAST = REGISTERS / 8;
 constexpr int UNITS = WIDTH * ABREAST;
-static_assert(UNITS <= MARGIN, "the gates' sums can be read this far beyond the last unit");
-
-// One pack after the other.
-template <int N> INLINE Pack<3 * N> joined(Pack<N> a, Pack<N> b, Pack<N> c) {
-    Pack<3 * N> all;
-    EACH_PART {
-        all.part[q] = a.part[q];
-        all.part[N + q] = b.part[q];
-        all.part[2 * N + q] = c.part[q];
-    }
-    return all;
-}
-
-template <int N> INLINE Pack<N> third(const Pack<3 * N> &all, int which) {
-    Pack<N> pack;
-    EACH_PART pack.part[q] = all.part[which * N + q];
-    return pack;
-}
+static_assert(UNITS <= MARGIN, "the gates can be read this far beyond the last unit");
 
 void lstm(const float *const *gates, int hidden, const float *c, float *new_h, float *new_c) {
     constexpr int N = ABREAST;
     for (int at = 0; at < hidden; at += UNITS) {
         const int live = hidden - at;
-        const auto ifo = sigmoid(joined(load<N>(gates[0] + at), load<N>(gates[1] + at),
-                                        load<N>(gates[3] + at)));
-        const auto g = tanh(load<N>(gates[2] + at));
-        const auto cell = third<N>(ifo, 1) * load<N>(c + at, live) + third<N>(ifo, 0) * g;
+        const auto i = load<N>(gates[0] + at), f = load<N>(gates[1] + at);
+        const auto g = load<N>(gates[2] + at), o = load<N>(gates[3] + at);
+        const auto cell = f * load<N>(c + at, live) + i * g;
         store(cell, new_c + at, live);
-        store(third<N>(ifo, 2) * tanh(cell), new_h + at, live);
+        store(o * tanh(cell), new_h + at, live);
     }
 }
 

@@ -60,6 +60,13 @@ template <int N> INLINE Pack<N> tanh(Pack<N> x) {
     return y;
 }
 
+// tanh(x) where k is 1, and sigmoid(x) where k is 1/2: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2.
+template <int N> INLINE Pack<N> squash(Pack<N> x, Pack<N> k) {
+    Pack<N> rest;
+    EACH_PART rest.part[q] = 1.0f - k.part[q];
+    return tanh(x * k) * k + rest;
+}
+
 template <int N> INLINE Pack<N> leaky_relu(Pack<N> x, float slope) {
     EACH_PART x.part[q] = x.part[q] > 0.0f ? x.part[q] : x.part[q] * slope;
     return x;

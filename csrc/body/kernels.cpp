@@ -8,11 +8,19 @@
 
 #include "functions.h"
 
+#include "elementwise.h"
+
+#include "endings.h"
+
+#include "dense.h"
+
+#include "blocks.h"
+
+#include "csr.h"
+
 #include "products.h"
 
 #include "cells.h"
-
-#include "elementwise.h"
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
@@ -20,8 +28,8 @@
 namespace growprune::KERNEL_PATH {
 
 extern const Kernels kernels = {
-    TEXT(KERNEL_PATH), product,         lstm,       gru,         sigmoid_each,
-    tanh_each,         leaky_relu_each, layer_norm, log_softmax,
+    TEXT(KERNEL_PATH), product,   lstm,            gru,        squash_each,
+    sigmoid_each,      tanh_each, leaky_relu_each, layer_norm, log_softmax,
 };
 
 } // namespace growprune::KERNEL_PATH

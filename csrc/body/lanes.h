@@ -95,6 +95,17 @@ template <int N> INLINE void add_product(Pack<N> &sum, Pack<N> a, float b) {
     EACH_PART sum.part[q] += a.part[q] * b;
 }
 
+// Part `which` of a pack of such parts.
+template <int N, int M> INLINE Pack<N> part_of(const Pack<M> &all, int which) {
+    Pack<N> pack;
+    EACH_PART pack.part[q] = all.part[N * which + q];
+    return pack;
+}
+
+template <int N, int M> INLINE void place(const Pack<N> &pack, Pack<M> &all, int which) {
+    EACH_PART all.part[N * which + q] = pack.part[q];
+}
+
 // 16 weights of a panel.
 INLINE Lanes load_weights(const float *from) { return load<PANEL / WIDTH>(from); }
 

@@ -120,11 +120,11 @@ template <class Value> void check_products(const Kernels &kernels, Layout layout
                 Floats x = random_floats(static_cast<size_t>(n) * columns);
                 if (n == 1 && density == 0.5)
                     for (int c = 0; c < columns; ++c) x[c] *= uniform() > 0.5f;
-                const Floats bias = random_floats(rows);
+                const Floats bias = random_floats(padded(rows));
                 Floats y(static_cast<size_t>(n) * rows), scratch(scratch_floats(W.prepared.matrix));
                 std::vector<const float *> inputs;
                 for (int i = 0; i < n; ++i) inputs.push_back(x.get() + i * columns);
-                kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, y.get(), rows,
+                kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, nullptr, y.get(), rows,
                                 scratch.get());
                 for (int i = 0; i < n; ++i)
                     for (int r = 0; r < rows; ++r)

@@ -1,0 +1,131 @@
+// Products of matrices of 16x1 blocks.
+#pragma once
+
+namespace growprune::KERNEL_PATH {
+
+// Panels of a bundle that are multiplied at once, by one vector or by BLOCKS_TILE.
+constexpr int PANELS_FOR_VECTOR = SUMS >= BUNDLE ? BUNDLE : 2;
+constexpr int PANELS_FOR_TILE = SUMS >= 6 * BUNDLE ? BUNDLE : SUMS >= 6 ? 2 : 1;
+constexpr int BLOCKS_TILE = SUMS / PANELS_FOR_TILE;
+
+// Some panels of a bundle, from `place` on, times N vectors; sums start at 0.
+template <int PANELS, int N, class Value>
+INLINE void bundle_sums(const Matrix &W, int place, const float *const *x,
+                        Lanes (&sums)[PANELS][N]) {
+    const int32_t *starts = W.bundles.starts + place / BUNDLE;
+    const int64_t first = static_cast<int64_t>(BUNDLE) * starts[0] + place % BUNDLE;
+    const Value *weights = values<Value>(W.bundles.values) + PANEL * first;
+    const int32_t *columns = W.bundles.columns + first;
+    const float *rows[N];
+    UNROLL for (int i = 0; i < N; ++i) rows[i] = x[i];
+    for (int e = starts[1] - starts[0]; e > 0; --e, weights += BUNDLE * PANEL, columns += BUNDLE)
+        UNROLL for (int p = 0; p < PANELS; ++p) {
+            const Lanes block = load_weights(weights + PANEL * p);
+            const int64_t column = columns[p];
+            UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][column]);
+        }
+}
+
+// Whether a bundle's panels all lie inside the matrix: only the last one's may not.
+INLINE bool is_whole(const Matrix &W, int place) {
+    return __builtin_expect(place < W.bundles.places - BUNDLE, 1);
+}
+
+// All panels times N vectors.
+template <int N, class Value>
+__attribute__((noinline)) void blocks_tile(const Matrix W, const float *const *x, Ending ending,
+                                           float *y, ptrdiff_t y_stride) {
+    constexpr int PANELS = PANELS_FOR_TILE;
+    for (int place = 0; place < W.bundles.places; place += PANELS) {
+        const int32_t *panels = W.bundles.panels + place;
+        Lanes sums[PANELS][N] = {};
+        bundle_sums<PANELS, N, Value>(W, place, x, sums);
+        if (is_whole(W, place)) {
+            UNROLL for (int p = 0; p < PANELS; ++p)
+                finish_tile<Value>(W, sums[p], panels[p], ending, y, y_stride);
+        } else {
+            UNROLL for (int p = 0; p < PANELS; ++p)
+                UNROLL for (int i = 0; i < N; ++i) {
+                    const Lanes in_memory = sums[p][i];
+                    finish_last<Value>(W, &in_memory, panels[p], ending.from(i), y + i * y_stride);
+                }
+        }
+    }
+}
+
+// All panels times one vector. Neighbouring bundles are about as long, so the processor foresees
+// where the loops end, and squashes one bundle's sums while it reads the next one's weights.
+template <class Value>
+__attribute__((noinline)) void blocks_vector(const Matrix W, const float *x, Ending ending,
+                                             float *y) {
+    constexpr int PANELS = PANELS_FOR_VECTOR;
+    for (int place = 0; place < W.bundles.places; place += PANELS) {
+        const int32_t *panels = W.bundles.panels + place;
+        Lanes sums[PANELS][1] = {}, of_panels[PANELS];
+        bundle_sums<PANELS, 1, Value>(W, place, &x, sums);
+        UNROLL for (int p = 0; p < PANELS; ++p) of_panels[p] = sums[p][0];
+        if (is_whole(W, place)) {
+            finish_vector<Value>(W, of_panels, panels, ending, y);
+        } else {
+            UNROLL for (int p = 0; p < PANELS; ++p) {
+                const Lanes in_memory = of_panels[p];
+                finish_last<Value>(W, &in_memory, panels[p], ending, y);
+            }
+        }
+    }
+}
+
+// The columns of one vector that are not zero, in order; returns how many.
+INLINE int active_columns(const float *x, int n, int32_t *active) {
+    int count = 0;
+    for (int c = 0; c < n; ++c) {
+        active[count] = c;
+        count += x[c] != 0.0f;
+    }
+    return count;
+}
+
+// Active columns times one vector. Zeros cost nothing, but every sum is stored again and again.
+template <class Value>
+void blocks_columns(const Matrix &W, const float *x, Ending ending, float *y, float *scratch) {
+    float *sums = scratch;
+    int32_t *active = reinterpret_cast<int32_t *>(scratch + padded(W.rows));
+    const int count = active_columns(x, W.columns, active);
+    const Value *weights = values<Value>(W.by_column.values);
+    __builtin_memset(sums, 0, sizeof(float) * padded(W.rows));
+    for (int a = 0; a < count; ++a) {
+        const int c = active[a];
+        for (int64_t e = W.by_column.starts[c]; e < W.by_column.starts[c + 1]; ++e) {
+            float *panel = sums + PANEL * W.by_column.panels[e];
+            Lanes sum = load_lanes(panel);
+            add_product(sum, load_weights(weights + PANEL * e), x[c]);
+            store(sum, panel);
+        }
+    }
+    for (int p = 0; p < panels_of(W.rows); ++p) {
+        const Lanes total = load_lanes(sums + PANEL * p);
+        finish_last<Value>(W, &total, p, ending, y);
+    }
+}
+
+// Whether going by columns beats reading all blocks.
+INLINE bool mostly_zeros(const float *x, int n) {
+    int active = 0;
+    for (int i = 0; i < n; ++i) active += x[i] != 0.0f;
+    return 2 * active < n;
+}
+
+template <class Value>
+void blocks_product(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
+                    ptrdiff_t y_stride, float *scratch) {
+    if (n == 1 && mostly_zeros(x[0], W.columns))
+        return blocks_columns<Value>(W, x[0], ending, y, scratch);
+    int i = 0;
+    for (; i + BLOCKS_TILE <= n; i += BLOCKS_TILE)
+        blocks_tile<BLOCKS_TILE, Value>(W, x + i, ending.from(i), y + i * y_stride, y_stride);
+    for (; i + 2 <= n; i += 2)
+        blocks_tile<2, Value>(W, x + i, ending.from(i), y + i * y_stride, y_stride);
+    if (i < n) blocks_vector<Value>(W, x[i], ending.from(i), y + i * y_stride);
+}
+
+} // namespace growprune::KERNEL_PATH

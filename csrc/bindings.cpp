@@ -10,9 +10,11 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -76,18 +78,21 @@ Prepared blocks(const Path &, Integers starts, Integers panels, const nb::ndarra
 void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array<float, 2> y) {
     const int n = static_cast<int>(x.shape(0));
     nb::gil_scoped_release release;
-    std::vector<const float *> rows(n);
+    static thread_local std::vector<const float *> rows;
+    static thread_local std::vector<float> scratch;
+    rows.resize(n);
+    scratch.resize(std::max(scratch.size(), scratch_floats(W.matrix)));
     for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
-    std::vector<float> scratch(scratch_floats(W.matrix));
     path.kernels->product(W.matrix, rows.data(), n, nullptr, 0, nullptr, y.data(), W.matrix.rows,
                           scratch.data());
 }
 
 using StageArguments = std::vector<std::vector<std::pair<Prepared, Floats>>>;
 
-Recurrent make_recurrent(const Path &path, const std::string &kind, const Prepared &ih,
-                         const Prepared &hh, Floats bias, std::optional<Floats> hidden_bias,
-                         const StageArguments &gates, float slope) {
+std::unique_ptr<Recurrent> make_recurrent(const Path &path, const std::string &kind,
+                                          const Prepared &ih, const Prepared &hh, Floats bias,
+                                          std::optional<Floats> hidden_bias,
+                                          const StageArguments &gates, float slope) {
     std::vector<std::vector<Stage>> stages;
     for (const auto &gate : gates) {
         stages.emplace_back();
@@ -97,21 +102,33 @@ Recurrent make_recurrent(const Path &path, const std::string &kind, const Prepar
     std::vector<float> addend(hh.matrix.rows); // of all gates' hidden sums: 0 but for the gate n
     if (hidden_bias)
         std::copy_n(hidden_bias->data(), hh.matrix.columns, addend.end() - hh.matrix.columns);
-    return Recurrent(*path.kernels, kind == "lstm" ? Kind::lstm : Kind::gru, ih, hh, copy(bias),
-                     std::move(addend), std::move(stages), slope);
+    return std::make_unique<Recurrent>(*path.kernels, kind == "lstm" ? Kind::lstm : Kind::gru, ih,
+                                       hh, copy(bias), std::move(addend), std::move(stages), slope);
 }
 
 void run(Recurrent &layer, Array<const float, 3> x, Array<const int64_t, 1> lengths,
-         Array<float, 2> h, Array<float, 2> c, Array<float, 3> outputs, bool reverse) {
+         Array<float, 2> h, std::optional<Array<float, 2>> c, Array<float, 3> outputs,
+         bool reverse) {
     nb::gil_scoped_release release;
     layer.run(x.data(), lengths.data(), static_cast<int>(x.shape(0)), static_cast<int>(x.shape(1)),
-              h.data(), c.data(), outputs.data(), reverse);
+              h.data(), c ? c->data() : nullptr, outputs.data(), reverse);
 }
 
-void step(Recurrent &layer, Array<const float, 2> x, Array<const float, 2> h,
-          Array<const float, 2> c, Array<float, 2> new_h, Array<float, 2> new_c) {
-    layer.step(x.data(), static_cast<int>(x.shape(0)), h.data(), c.data(), new_h.data(),
-               new_c.data());
+// Checks by itself what Python would take longer to check than a small layer takes to step.
+void step(Recurrent &layer, const Array<const float, 2> &x, const Array<const float, 2> &h,
+          const std::optional<Array<const float, 2>> &c, const Array<float, 2> &new_h,
+          const std::optional<Array<float, 2>> &new_c) {
+    const size_t batch = x.shape(0), hidden = layer.hidden();
+    const auto is_state = [=](const auto &state) {
+        return state.shape(0) == batch && state.shape(1) == hidden;
+    };
+    const bool has_cell = layer.kind() == Kind::lstm;
+    if (x.shape(1) != static_cast<size_t>(layer.input()) || !is_state(h) || !is_state(new_h) ||
+        c.has_value() != has_cell || new_c.has_value() != has_cell ||
+        (has_cell && !(is_state(*c) && is_state(*new_c))))
+        throw nb::value_error("shapes do not fit");
+    layer.step(x.data(), static_cast<int>(batch), h.data(), has_cell ? c->data() : nullptr,
+               new_h.data(), has_cell ? new_c->data() : nullptr);
 }
 
 int64_t rows_of(const AnyArray<const float> &x) {
@@ -125,7 +142,7 @@ void bind_path(nb::module_ &module) {
         .def("dense", dense, "values"_a, "scales"_a.none())
         .def("csr", csr, "starts"_a, "columns"_a, "values"_a, "shape"_a, "scales"_a.none())
         .def("blocks", blocks, "starts"_a, "panels"_a, "values"_a, "shape"_a, "scales"_a.none())
-        .def("product", product, "matrix"_a, "x"_a, "y"_a)
+        .def("product", product, "matrix"_a, "x"_a, "y"_a.noconvert())
         .def("Recurrent", make_recurrent, "kind"_a, "ih"_a, "hh"_a, "bias"_a,
              "hidden_bias"_a.none(), "stages"_a, "slope"_a)
         .def("sigmoid",
@@ -157,8 +174,10 @@ void bind_path(nb::module_ &module) {
 NB_MODULE(_kernels, module) {
     nb::class_<Prepared>(module, "Prepared");
     nb::class_<Recurrent>(module, "Recurrent")
-        .def("run", run, "x"_a, "lengths"_a, "h"_a, "c"_a, "outputs"_a, "reverse"_a)
-        .def("step", step, "x"_a, "h"_a, "c"_a, "new_h"_a, "new_c"_a);
+        .def("run", run, "x"_a, "lengths"_a, "h"_a.noconvert(), "c"_a.noconvert().none(),
+             "outputs"_a.noconvert(), "reverse"_a)
+        .def("step", step, "x"_a.noconvert(), "h"_a.noconvert(), "c"_a.noconvert().none(),
+             "new_h"_a.noconvert(), "new_c"_a.noconvert().none());
     bind_path(module);
     module.def("available", [] {
         std::vector<std::string> names;

@@ -27,8 +27,8 @@ struct Panels {
 
 // Blocks, in bundles of 4 panels that have about the same number of them. Entry e of a bundle
 // holds the next block of each of its panels and its column, or zeros and column 0 where the panel
-// has no more. Place j of bundle b is panel panels[4 b + j]; in the last bundle it may be none (-1),
-// or one that sticks out of the matrix.
+// has no more. Place j of bundle b is panel panels[4 b + j]; in the last bundle it may be none
+// (-1), or one that sticks out of the matrix.
 struct Bundles {
     const int32_t *starts; // entries
     const int32_t *columns;

@@ -115,7 +115,8 @@ Prepared prepare_dense(int rows, int columns, const Value *values, const float *
     auto memory = memory_with_scales<Value>(rows, scales);
     memory->main.values.resize(static_cast<size_t>(panels_of(rows)) * columns);
     for (int row = 0; row < rows; ++row) {
-        Block<Value> *panel = memory->main.values.data() + static_cast<size_t>(row / PANEL) * columns;
+        const size_t first = static_cast<size_t>(row / PANEL) * columns;
+        Block<Value> *panel = memory->main.values.data() + first;
         const Value *from = values + static_cast<size_t>(row) * columns;
         for (int column = 0; column < columns; ++column)
             panel[column].value[row % PANEL] = from[column];

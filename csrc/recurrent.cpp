@@ -60,6 +60,7 @@ Recurrent::Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh
 
 void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time, float *h,
                     float *c, float *outputs, bool reverse) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     const std::vector<int> order = by_falling_length(lengths, batch);
     const auto place = [&](int i, int t) {
         const int64_t sequence = order[i];
@@ -103,6 +104,7 @@ void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time,
 
 void Recurrent::step(const float *x, int batch, const float *h, const float *c, float *new_h,
                      float *new_c) {
+    const std::lock_guard<std::mutex> lock(mutex_);
     reserve(batch);
     inputs_.clear();
     for (int i = 0; i < batch; ++i) {
@@ -175,8 +177,8 @@ void Recurrent::advance_gru(const float *projected, int n) {
     }
 }
 
-// From a gate's sums of the first stage to the gate, in `sums`: its own, or those of the first stage
-// where it has no other.
+// From a gate's sums of the first stage to the gate, in `sums`: its own, or those of the first
+// stage where it has no other.
 void Recurrent::run_stages(GateNetwork &gate, int n) {
     float *sums = sums_.data() + gate.first_row;
     ptrdiff_t stride = stride_;

@@ -4,6 +4,7 @@
 #include "kernels.h"
 #include "prepare.h"
 
+#include <mutex>
 #include <vector>
 
 namespace growprune {
@@ -16,8 +17,8 @@ struct Stage {
     std::vector<float> bias;
 };
 
-// The formulas are growprune.native.Recurrent's. Shapes are trusted. Not for two threads at once:
-// the object's buffers serve all its calls.
+// The formulas are growprune.native.Recurrent's. Shapes are trusted. The object's buffers serve all
+// its calls, so calls from several threads take turns.
 class Recurrent {
   public:
     // bias goes with ih, and hidden_bias, for a GRU only, with hh: one number for each row. stages
@@ -71,6 +72,7 @@ class Recurrent {
     int hidden_;
     ptrdiff_t stride_; // of the first stage's sums
 
+    std::mutex mutex_; // held while what follows is in use
     States states_;
     std::vector<const float *> inputs_, stage_inputs_;
     std::vector<float> projected_, sums_, scratch_;

@@ -27,8 +27,8 @@ void csr_vector(const Matrix &W, const float *x, Ending ending, float *y) {
     }
 }
 
-// Up to WIDTH vectors. They are turned, so that their values in a column lie side by side; then every
-// weight serves all of them at once.
+// Up to WIDTH vectors. They are turned, so that their values in a column lie side by side; then
+// every weight serves all of them at once.
 template <class Value>
 void csr_tile(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
                           ptrdiff_t y_stride, float *turned) {
@@ -47,7 +47,8 @@ void csr_tile(const Matrix &W, const float *const *x, int n, Ending ending, floa
         const int32_t *rows = W.slices.rows + place;
         UNROLL for (int l = 0; l < WIDTH; ++l)
             for (int i = 0; i < n && rows[l] >= 0; ++i)
-                y[i * y_stride + rows[l]] = finished<Value>(W, sums[l].part[0][i], rows[l], ending.from(i));
+                y[i * y_stride + rows[l]] =
+                    finished<Value>(W, sums[l].part[0][i], rows[l], ending.from(i));
     }
 }
 

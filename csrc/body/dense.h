@@ -29,26 +29,50 @@ INLINE void dense_tile(const Matrix &W, int panel, const float *const *x, Ending
     }
 }
 
-// One panel times one vector: columns in separate sums, which need not wait for each other.
-template <class Value>
-INLINE void dense_vector(const Matrix &W, int panel, const float *x, Ending ending, float *y) {
+// One panel times one vector: `count` columns, of which column(j) is the j-th, in separate sums,
+// which need not wait for each other.
+template <class Value, class Column>
+INLINE void dense_vector(const Matrix &W, int panel, const float *x, Column column, int count,
+                         Ending ending, float *y) {
     constexpr int SPLIT = SUMS >= 4 ? 4 : 2;
     const Value *weights = panel_weights<Value>(W, panel);
     Lanes sums[SPLIT] = {};
-    int c = 0;
-    for (; c + SPLIT <= W.columns; c += SPLIT, weights += SPLIT * PANEL)
-        UNROLL for (int s = 0; s < SPLIT; ++s)
-            add_product(sums[s], load_weights(weights + PANEL * s), x[c + s]);
-    for (; c < W.columns; ++c, weights += PANEL)
-        add_product(sums[0], load_weights(weights), x[c]);
+    int j = 0;
+    for (; j + SPLIT <= count; j += SPLIT)
+        UNROLL for (int s = 0; s < SPLIT; ++s) {
+            const int64_t c = column(j + s);
+            add_product(sums[s], load_weights(weights + PANEL * c), x[c]);
+        }
+    for (; j < count; ++j) {
+        const int64_t c = column(j);
+        add_product(sums[0], load_weights(weights + PANEL * c), x[c]);
+    }
     Lanes total = sums[0];
     UNROLL for (int s = 1; s < SPLIT; ++s) total = total + sums[s];
     finish_last<Value>(W, &total, panel, ending, y);
 }
 
+// One vector, those of its columns left out that are zero, if they are many.
+template <class Value>
+void dense_times_vector(const Matrix &W, const float *x, Ending ending, float *y, int32_t *active) {
+    const int panels = panels_of(W.rows);
+    if (5 * count_active(x, W.columns) < 4 * W.columns) {
+        const int count = list_active(x, W.columns, active);
+        const auto listed = [active](int j) { return active[j]; };
+        for (int panel = 0; panel < panels; ++panel)
+            dense_vector<Value>(W, panel, x, listed, count, ending, y);
+    } else {
+        const auto every = [](int j) { return j; };
+        for (int panel = 0; panel < panels; ++panel)
+            dense_vector<Value>(W, panel, x, every, W.columns, ending, y);
+    }
+}
+
 template <class Value>
 void dense_product(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
-                   ptrdiff_t y_stride) {
+                   ptrdiff_t y_stride, float *scratch) {
+    if (n == 1)
+        return dense_times_vector<Value>(W, x[0], ending, y, reinterpret_cast<int32_t *>(scratch));
     for (int panel = 0; panel < panels_of(W.rows); ++panel) {
         int i = 0;
         for (; i + DENSE_TILE <= n; i += DENSE_TILE)
@@ -56,7 +80,8 @@ void dense_product(const Matrix &W, const float *const *x, int n, Ending ending,
                                           y_stride);
         for (; i + 2 <= n; i += 2)
             dense_tile<2, Value>(W, panel, x + i, ending.from(i), y + i * y_stride, y_stride);
-        if (i < n) dense_vector<Value>(W, panel, x[i], ending.from(i), y + i * y_stride);
+        if (i < n)
+            dense_tile<1, Value>(W, panel, x + i, ending.from(i), y + i * y_stride, y_stride);
     }
 }
 

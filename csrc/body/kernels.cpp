@@ -12,6 +12,8 @@
 
 #include "endings.h"
 
+#include "zeros.h"
+
 #include "dense.h"
 
 #include "blocks.h"

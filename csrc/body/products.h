@@ -9,9 +9,10 @@ constexpr int CHUNK = 64;
 template <class Value>
 void product_of(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
                 ptrdiff_t y_stride, float *scratch) {
-    if (W.layout == Layout::dense) return dense_product<Value>(W, x, n, ending, y, y_stride);
-    if (W.layout == Layout::csr) return csr_product<Value>(W, x, n, ending, y, y_stride, scratch);
-    return blocks_product<Value>(W, x, n, ending, y, y_stride, scratch);
+    const auto of_layout = W.layout == Layout::dense ? dense_product<Value>
+                           : W.layout == Layout::csr ? csr_product<Value>
+                                                     : blocks_product<Value>;
+    of_layout(W, x, n, ending, y, y_stride, scratch);
 }
 
 void product(const Matrix &W, const float *const *x, int n, const float *addend,

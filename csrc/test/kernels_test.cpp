@@ -124,8 +124,8 @@ template <class Value> void check_products(const Kernels &kernels, Layout layout
                 Floats y(static_cast<size_t>(n) * rows), scratch(scratch_floats(W.prepared.matrix));
                 std::vector<const float *> inputs;
                 for (int i = 0; i < n; ++i) inputs.push_back(x.get() + i * columns);
-                kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, nullptr, y.get(), rows,
-                                scratch.get());
+                kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, nullptr,
+                                y.get(), rows, scratch.get());
                 for (int i = 0; i < n; ++i)
                     for (int r = 0; r < rows; ++r)
                         expect_close("product", kernels.name, y[i * rows + r],

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -197,5 +199,39 @@ def test_wrong_arguments_are_refused(packed):
         layer.run(x, np.array([6, 1]))
     with pytest.raises(ValueError, match=r"h must have shape \(2, 2\), got \(1, 2\)"):
         layer.run(x, h=np.zeros((1, 2), np.float32))
+
+
+def test_wrong_steps_are_refused(path, packed):
+    ih, hh = (packed("dense", np.ones((8, columns), np.float32)) for columns in (3, 2))
+    layer = native.Recurrent("lstm", ih, hh, np.zeros(8, np.float32))
+    x, h, c = (np.zeros((1, width), np.float32) for width in (3, 2, 2))
     with pytest.raises(TypeError, match="x must be a NumPy array of float32, got float64"):
-        layer.step(np.zeros((1, 3)), np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32))
+        layer.step(x.astype(np.float64), h, c)
+    with pytest.raises(ValueError, match="x has 2 features, but the layer reads 3"):
+        layer.step(h, h, c)
+    with pytest.raises(ValueError, match=r"h must have shape \(1, 2\), got \(2, 2\)"):
+        layer.step(x, h.repeat(2, 0), c)
+    with pytest.raises(TypeError, match="c must be a NumPy array of float32, got NoneType"):
+        layer.step(x, h)
+    with pytest.raises(TypeError, match="c must be a NumPy array of float32, got float64"):
+        layer.step(x, h, c.astype(np.float64))
+    gru = from_gru(make("gru", 3, 2), packed, "dense")
+    with pytest.raises(ValueError, match="a GRU has no cell state"):
+        gru.step(x, h, c)
+
+
+def test_step_takes_arrays_that_are_not_contiguous(path, packed, rng):
+    layer = from_lstm(make("lstm", 20, 32), packed, "blocks")
+    x, h, c = (rng.standard_normal((n, 4)).astype(np.float32).T for n in (20, 32, 32))
+    expected = layer.step(x.copy(), h.copy(), c.copy())
+    for found, wanted in zip(layer.step(x, h, c), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_threads_take_turns(path, packed, rng):
+    layer = from_lstm(make("lstm", 20, 32), packed, "blocks")
+    inputs = rng.standard_normal((8, 3, 50, 20)).astype(np.float32)
+    expected = [layer.run(x)[0] for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: layer.run(x)[0], inputs))
+    np.testing.assert_array_equal(found, expected)

@@ -17,8 +17,9 @@ class Path(Protocol):
     """What `growprune.native` asks of an implementation.
 
     Arguments have been checked: arrays are contiguous, of the right type and of shapes that fit.
-    Results are written into arrays given for them. `growprune.native.reference` says in NumPy
-    what each function computes.
+    Only a layer's `step` checks for itself and raises a TypeError or ValueError. Results are
+    written into arrays given for them. `growprune.native.reference` says in NumPy what each
+    function computes.
     """
 
     Recurrent: Any

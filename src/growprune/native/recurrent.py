@@ -31,7 +31,7 @@ class Recurrent:
 
     A GRU has no cell state: where `c` is taken or given below, it is None.
 
-    An object keeps its scratch memory, so it must not be used by two threads at the same time.
+    Calls from several threads take turns.
 
     Args:
         kind: "lstm" or "gru".
@@ -109,10 +109,10 @@ class Recurrent:
             raise ValueError(f"x has {width} features, but the layer reads {self.input_size}")
         lengths = _checked_lengths(lengths, batch, time)
         h = self._first_state("h", h, batch)
-        c = self._first_state("c", c, batch)
+        c = self._first_state("c", c, batch) if self.kind == "lstm" else None
         outputs = np.empty((batch, time, self.hidden_size), np.float32)
         self._layer.run(x, lengths, h, c, outputs, reverse)
-        return outputs, h, c if self.kind == "lstm" else None
+        return outputs, h, c
 
     def step(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None = None
@@ -131,16 +131,33 @@ class Recurrent:
             TypeError: a wrong dtype.
             ValueError: shapes that do not fit.
         """
-        batch = len(x)
-        x = array_of_shape("x", x, np.float32, (batch, self.input_size))
-        h = array_of_shape("h", h, np.float32, (batch, self.hidden_size))
-        if self.kind == "gru":
-            c = np.empty((0, 0), np.float32)
-        else:
-            c = array_of_shape("c", c, np.float32, (batch, self.hidden_size))
-        new_h, new_c = np.empty_like(h), np.empty_like(c)
+        try:
+            return self._unchecked_step(x, h, c)
+        except (TypeError, ValueError):
+            # Looked at only now: checks take longer than a small layer's step.
+            return self._unchecked_step(*self._step_arguments(x, h, c))
+
+    def _unchecked_step(
+        self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        new_h, new_c = np.empty_like(h), None if c is None else np.empty_like(c)
         self._layer.step(x, h, c, new_h, new_c)
-        return new_h, new_c if self.kind == "lstm" else None
+        return new_h, new_c
+
+    def _step_arguments(
+        self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """What `step` was given, contiguous, after all checks."""
+        x = array("x", x, (np.float32,), 2)
+        if x.shape[1] != self.input_size:
+            raise ValueError(f"x has {x.shape[1]} features, but the layer reads {self.input_size}")
+        state = (len(x), self.hidden_size)
+        h = array_of_shape("h", h, np.float32, state)
+        if self.kind == "gru":
+            if c is not None:
+                raise ValueError("a GRU has no cell state, but c was given")
+            return x, h, None
+        return x, h, array_of_shape("c", c, np.float32, state)
 
     def _first_state(self, name: str, state: np.ndarray | None, batch: int) -> np.ndarray:
         shape = (batch, self.hidden_size)

@@ -65,7 +65,7 @@ class Recurrent:
         stages: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]],
         slope: float,
     ) -> None:
-        self._advance = self._lstm if kind == "lstm" else self._gru
+        self._kind = kind
         self._ih, self._hh, self._bias, self._hidden_bias = ih, hh, bias, hidden_bias
         self._stages, self._slope = stages, slope
 
@@ -74,7 +74,7 @@ class Recurrent:
         x: np.ndarray,
         lengths: np.ndarray,
         h: np.ndarray,
-        c: np.ndarray,
+        c: np.ndarray | None,
         outputs: np.ndarray,
         reverse: bool,
     ) -> None:
@@ -83,14 +83,43 @@ class Recurrent:
         for t in range(x.shape[1]):
             alive = np.flatnonzero(t < lengths)
             place = lengths[alive] - 1 - t if reverse else t
-            h[alive], c[alive] = self._advance(x[alive, place], h[alive], c[alive])
-            outputs[alive, place] = h[alive]
+            before = None if c is None else c[alive]
+            outputs[alive, place], after = self._advance(x[alive, place], h[alive], before)
+            h[alive] = outputs[alive, place]
+            if c is not None:
+                c[alive] = after
 
     def step(
-        self, x: np.ndarray, h: np.ndarray, c: np.ndarray, new_h: np.ndarray, new_c: np.ndarray
+        self,
+        x: np.ndarray,
+        h: np.ndarray,
+        c: np.ndarray | None,
+        new_h: np.ndarray,
+        new_c: np.ndarray | None,
     ) -> None:
-        """Write the states that follow h and c."""
-        new_h[:], new_c[:] = self._advance(x, h, c)
+        """Write the states that follow h and c.
+
+        Raises:
+            ValueError: shapes or dtypes do not fit.
+        """
+        self._check_step(x, h, c)
+        new_h[:], next_c = self._advance(x, h, c)
+        if new_c is not None:
+            new_c[:] = next_c
+
+    def _check_step(self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None) -> None:
+        states = [h, c] if self._kind == "lstm" else [h]
+        if (c is None) == (self._kind == "lstm"):
+            raise ValueError("an LSTM has a cell state, and a GRU has none")
+        widths = [self._ih.shape[1], *(self._hh.shape[1] for _ in states)]
+        for array, width in zip((x, *states), widths, strict=True):
+            if array.dtype != np.float32 or array.shape != (len(x), width):
+                raise ValueError("shapes or dtypes do not fit")
+
+    def _advance(
+        self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return (self._gru(x, h), None) if c is None else self._lstm(x, h, c)
 
     def _lstm(self, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = x @ self._ih.T + h @ self._hh.T + self._bias
@@ -109,13 +138,13 @@ class Recurrent:
             z = _leaky_relu(z, self._slope) @ weight.T + bias
         return z
 
-    def _gru(self, x: np.ndarray, h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _gru(self, x: np.ndarray, h: np.ndarray) -> np.ndarray:
         from_x = np.split(x @ self._ih.T + self._bias, 3, axis=1)
         from_h = np.split(h @ self._hh.T, 3, axis=1)
         r = _sigmoid(from_x[0] + from_h[0])
         z = _sigmoid(from_x[1] + from_h[1])
         n = np.tanh(from_x[2] + r * (from_h[2] + self._hidden_bias))
-        return (1 - z) * n + z * h, c
+        return (1 - z) * n + z * h
 
 
 def sigmoid(x: np.ndarray, y: np.ndarray) -> None:

@@ -6,6 +6,10 @@ namespace growprune::KERNEL_PATH {
 // Vectors multiplied by a panel at once.
 constexpr int DENSE_TILE = SUMS >= 8 ? 8 : SUMS > 4 ? 4 : SUMS;
 
+// Columns from what is multiplied to what is fetched from afar: a page of float weights, where the
+// processor's own fetching ahead stops. It may lie behind the matrix; fetching it does no harm.
+constexpr int AHEAD = 64;
+
 template <class Value> INLINE const Value *panel_weights(const Matrix &W, int panel) {
     return values<Value>(W.panels.values) + static_cast<int64_t>(panel) * W.columns * PANEL;
 }
@@ -41,6 +45,7 @@ INLINE void dense_vector(const Matrix &W, int panel, const float *x, Column colu
     for (; j + SPLIT <= count; j += SPLIT)
         UNROLL for (int s = 0; s < SPLIT; ++s) {
             const int64_t c = column(j + s);
+            __builtin_prefetch(weights + PANEL * (c + AHEAD));
             add_product(sums[s], load_weights(weights + PANEL * c), x[c]);
         }
     for (; j < count; ++j) {

@@ -5,7 +5,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN
 CMAKE := $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -S .
 NATIVE := CMakeLists.txt $(shell find csrc -type f)
 
-.PHONY: demo test lint test-kernels test-aarch64 wheel clean
+.PHONY: demo test lint test-kernels fuzz test-aarch64 wheel clean
 
 demo: .venv/ready
 	$(BIN)/growprune demo --out demo
@@ -25,6 +25,15 @@ test-kernels: .venv/ready
 	$(CMAKE) -B build/sanitize -DGROWPRUNE_SANITIZE=ON >build/sanitize.log
 	$(BIN)/cmake --build build/sanitize >>build/sanitize.log || (cat build/sanitize.log; false)
 	build/sanitize/kernels_test
+
+# Damaged packed files against the loader and the kernels, these under the sanitizers.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/ready
+	$(PIP) install --quiet --no-deps --upgrade --target build/fuzz \
+	    --config-settings=cmake.define.GROWPRUNE_SANITIZE=ON --config-settings=build-dir=build/fuzz-objects .
+	LD_PRELOAD=$$(g++ -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	    PYTHONPATH=build/fuzz:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	    $(BIN)/python -S tests/runtime/fuzz.py --seconds $(FUZZ_SECONDS)
 
 # The kernels on an emulated 64-bit ARM.
 test-aarch64: .venv/ready

@@ -46,7 +46,8 @@ def weight(rows, columns, tiles_kept, height):
         (2048, 512, 1 / 38.7, 1, "csr"),
         (2048, 512, 1 / 100, 1, "csr"),
         (2048, 512, 1 / 2, 16, "blocks"),
-        (2048, 512, 0.08, 1, "blocks"),  # five times as large as csr, but nearly twice as fast
+        (2048, 512, 0.08, 1, "csr"),
+        (2048, 512, 0.25, 1, "dense"),
         (2048, 512, 0.95, 1, "dense"),
         (4, 512, 1.0, 1, "dense"),
     ],

@@ -13,7 +13,7 @@ _LARGEST_INT8 = 127
 
 # Nanoseconds that a product with one vector spends on a weight of a dense matrix, on an entry of
 # a sparse one and on a block; measured by benchmarks/layout_costs.py (AMD EPYC, AVX-512).
-_PER_WEIGHT, _PER_ENTRY, _PER_BLOCK = 0.033, 0.6, 0.58
+_PER_WEIGHT, _PER_ENTRY, _PER_BLOCK = 0.029, 0.2, 0.51
 
 _NEARLY = 1.25
 """Layouts within this factor of the fastest count as equally fast, and the smallest is taken: it

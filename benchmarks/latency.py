@@ -54,7 +54,7 @@ def main() -> None:
         "cells": [row.record() for row in rows],
         "recognizers": [speed.record() for speed in speeds],
         "cold_start": cold_start(args),
-        "speech": f"{args.utterances} utterances of {args.data}'s dev split" if args.runs else "",
+        "speech": f"{args.utterances} utterances of {args.data.name}'s dev split" if args.runs else "",
     }
     write_text(args.out / "latency.json", json.dumps(record, indent=1) + "\n")
     write_text(args.out / "report.md", report(record))

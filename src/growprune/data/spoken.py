@@ -81,9 +81,9 @@ def make_corpus(
     folder: str | Path,
     seed: int = 0,
     *,
-    train: int = 600,
-    dev: int = 80,
-    test: int = 240,
+    train: int = 1500,
+    dev: int = 160,
+    test: int = 400,
     progress: Progress | None = None,
 ) -> Corpus:
     """Synthesise the corpus into `folder`, or reuse what an earlier call with these settings left.

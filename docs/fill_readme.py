@@ -11,7 +11,7 @@ from growprune.reports import comparison_table, read_record
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-AN4_COLUMNS = ("an4-lstm", "an4-hlstm-gp", "an4-hlstm-gp-final")
+AN4_COLUMNS = ("an4-lstm-final", "an4-hlstm-gp-final")
 
 
 def blocks() -> dict[str, str]:
@@ -19,8 +19,10 @@ def blocks() -> dict[str, str]:
     records = [read_record(path) for path in sorted((ROOT / "results/an4/records").glob("*.json"))]
     ordered = sorted(records, key=lambda record: (AN4_COLUMNS.index(record.name), record.seed))
     output = (ROOT / "results/demo/output.txt").read_text(encoding="utf-8")
+    runtime = (ROOT / "results/runtime/summary.md").read_text(encoding="utf-8")
     return {
         "an4": comparison_table(ordered).markdown().strip(),
+        "runtime": runtime.strip(),
         "demo": f"```\n{output.strip()}\n```",
     }
 

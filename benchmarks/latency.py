@@ -54,7 +54,7 @@ def main() -> None:
         "cells": [row.record() for row in rows],
         "recognizers": [speed.record() for speed in speeds],
         "cold_start": cold_start(args),
-        "speech": f"{args.utterances} utterances of {args.data.name}'s dev split" if args.runs else "",
+        "speech": heard(args) if args.runs else "",
     }
     write_text(args.out / "latency.json", json.dumps(record, indent=1) + "\n")
     write_text(args.out / "report.md", report(record))
@@ -116,6 +116,10 @@ def measure_grid(args: argparse.Namespace, peers: list[str], limits: Limits) -> 
             print(f"LSTM-{width}, {time} steps ...", flush=True)
             rows += measure_cells(width, time, args.kept, args.layouts, peers, args.rounds, limits)
     return rows
+
+
+def heard(args: argparse.Namespace) -> str:
+    return f"{args.utterances} utterances of {args.data.name}'s dev split"
 
 
 def cold_start(args: argparse.Namespace) -> list[dict[str, Any]]:

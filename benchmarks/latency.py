@@ -60,7 +60,7 @@ def main() -> None:
     write_text(args.out / "report.md", report(record))
     if rows:
         width = SHOWN_WIDTH if SHOWN_WIDTH in args.widths else args.widths[0]
-        write_text(args.out / "summary.md", summary(record["cells"], width))
+        write_text(args.out / "summary.md", summary(record, width))
         plot(record, args.out / "latency.png")
     print(report(record))
 

@@ -29,9 +29,11 @@ _DENSE = {
 }
 
 
-def summary(rows: Sequence[Row], width: int) -> str:
+def summary(record: Mapping[str, Any], width: int) -> str:
     """Microseconds a step and ratios to onnxruntime at one width, as Markdown."""
-    lines = []
+    rows = record["cells"]
+    told = _measured_on(record["machine"])
+    lines = [f"{told} In brackets: times as fast as onnxruntime's dense layer.", ""]
     for time, what in ((100, "a step of a sequence of 100"), (1, "a lone step")):
         chosen = [row for row in rows if row["width"] == width and row["time"] == time]
         dense = {row["engine"]: row for row in chosen if row["layout"] == "dense"}
@@ -55,12 +57,9 @@ def summary(rows: Sequence[Row], width: int) -> str:
 
 def report(record: Mapping[str, Any]) -> str:
     """The whole record as Markdown."""
-    machine = record["machine"]
     parts = [
         "# Latency of packed models",
-        f"{machine['cpu']}, {machine['threads']} thread, {machine['kernel']} kernels, "
-        f"commit {machine['commit']}; {_versions(machine['versions'])}. Written by "
-        "`benchmarks/latency.py`; medians over interleaved rounds, all in one process.",
+        _measured_on(record["machine"]),
         _limits(record["limits"]),
     ]
     rows = record["cells"]
@@ -221,6 +220,15 @@ def _limits(limits: Mapping[str, Any]) -> str:
         f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s in a large matrix product. The limit of a "
         "layer is the longer of moving its bytes at the rate of the cache that holds them and of "
         "its operations; a kernel that reads without writing can beat it."
+    )
+
+
+def _measured_on(machine: Mapping[str, Any]) -> str:
+    return (
+        f"{machine['cpu']}, {machine['threads']} thread, {machine['kernel']} kernels, "
+        f"commit {machine['commit']}; {_versions(machine['versions'])}. Written by "
+        "`benchmarks/latency.py`; medians over interleaved rounds, all in one process; connections "
+        "drawn at random, the width being the seed."
     )
 
 

@@ -1,6 +1,7 @@
 """Two processes with different gradients end with the same masks, bit for bit."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ def worker(rank, folder):
         torch.save(_train(rank, Plan.from_dict(settings)), f"{folder}/{name}.{rank}.pt")
     torch.save(_grow_once(rank), f"{folder}/once.{rank}.pt")
     dist.destroy_process_group()
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    torch.save(threads, f"{folder}/threads.{rank}.pt")
 
 
 def _train(rank, plan):
@@ -89,7 +92,7 @@ def ranks(tmp_path_factory):
     torch.multiprocessing.spawn(worker, args=(str(folder),), nprocs=2)
     return {
         name: [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in range(2)]
-        for name in [*PLANS, "once"]
+        for name in [*PLANS, "once", "threads"]
     }
 
 
@@ -114,3 +117,9 @@ def test_masks_are_identical_on_both(ranks, name):
 def test_rank_zero_decides_about_the_target(ranks):
     expected = ["seed", *["grow"] * 3, "prune", "miss", "rollback", "retrain"]
     assert [result["events"] for result in ranks["grow_by_gradient"]] == [expected] * 2
+
+
+def test_no_thread_of_the_group_outlives_it(ranks):
+    for threads in ranks["threads"]:
+        assert threads
+        assert not [name for name in threads if "gloo" in name]

@@ -4,6 +4,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+if dist.is_available():
+    # Its functions take the process group of the moment as a default argument. Left to be
+    # imported by the first backward pass they would keep the group, and its threads, alive
+    # after `destroy_process_group`, and a thread that outlives the interpreter may abort.
+    import torch.distributed.nn.functional
+
 
 def average_(tensor: Tensor) -> Tensor:
     """Replace `tensor` by its mean over all processes, in place."""

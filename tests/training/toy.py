@@ -88,3 +88,6 @@ if __name__ == "__main__":
     folder, delay, checkpoint_minutes = sys.argv[1:]
     recipe = toy_recipe(checkpoint_minutes=float(checkpoint_minutes))
     train(ToyTask(recipe, seed=3, delay=float(delay)), Path(folder), seed=3, resume=True)
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    left = [name for name in threads if "gloo" in name]
+    sys.exit(f"threads of the process group are left: {left}" if left else 0)

@@ -4,6 +4,7 @@ Batches, augmentation and dropout depend on (seed, epoch, step) alone, never on 
 a run that was killed goes on from its last checkpoint to the same weights, bit for bit on a CPU.
 """
 
+import gc
 import hashlib
 import math
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import (
@@ -86,7 +88,15 @@ def train(
     trainer = _Trainer(task, out, seed, console or Console(quiet=True))
     if resume and (out / checkpoint.CHECKPOINT).is_file():
         trainer.restore(checkpoint.load_checkpoint(out))
-    return trainer.run()
+    result = trainer.run()
+    several = trainer.fabric.world_size > 1
+    del trainer
+    if several:
+        # The wrapped model holds the process group. Both must be gone before the interpreter
+        # is, or the group's threads may abort in its last moments.
+        gc.collect()
+        dist.destroy_process_group()
+    return result
 
 
 class _Trainer:

@@ -4,14 +4,10 @@ Everything is drawn from one seed, and no sentence and no voice occurs in two sp
 """
 
 import hashlib
-import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -20,14 +16,12 @@ from numpy.typing import NDArray
 
 from growprune.data import espeak
 from growprune.data.audio import SAMPLE_RATE
+from growprune.data.generated import generate
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
-from growprune.errors import DataError
-from growprune.files import write_text
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
-_SETTINGS = "spoken.json"
 _FORMAT = 1  # raised by whoever changes what the generator draws
 
 _ACCENTS = ("en-us", "en-gb-x-rp")
@@ -108,14 +102,13 @@ def make_corpus(
     if min(sizes.values()) < 1:
         raise ValueError(f"every split needs at least 1 utterance, got {sizes}")
     settings = {"format": _FORMAT, "seed": seed, "espeak": espeak.version(), **sizes}
-    found = _settings_of(folder)
-    if found == settings:
-        return _open(folder)
-    if found is None and folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder}: holds other files; choose a new or empty folder for the corpus")
-    with _replacing_folder(folder) as temporary:
-        _synthesise(temporary, seed, sizes, progress)
-        write_text(temporary / _SETTINGS, json.dumps(settings, indent=1) + "\n")
+    generate(
+        folder,
+        settings,
+        lambda empty: _synthesise(empty, seed, sizes, progress),
+        marker="spoken.json",
+        failures=(OSError, soundfile.LibsndfileError),
+    )
     return _open(folder)
 
 
@@ -157,43 +150,6 @@ def digest(corpus: Corpus) -> str:
 def _open(folder: Path) -> Corpus:
     return Corpus(
         "spoken", {split: read_manifest(folder / f"{split}.jsonl") for split in _VARIANTS}
-    )
-
-
-def _settings_of(folder: Path) -> dict[str, Any] | None:
-    """Return the settings of the corpus in `folder`, or None where there is no such corpus."""
-    try:
-        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return settings if isinstance(settings, dict) else None
-
-
-@contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder` that takes its place when the block succeeds."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir(mode=0o755)
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _unwritable(folder: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{folder}: the corpus cannot be written ({error}); free some space or "
-        "choose another folder"
     )
 
 

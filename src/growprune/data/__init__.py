@@ -1,14 +1,18 @@
-"""Audio, features, alphabets and corpora of speech; runs without torch."""
+"""Speech and captioned images: files, features, letters, words, corpora; runs without torch."""
 
 from growprune.data.alphabet import BLANK, ENGLISH, Alphabet, normalise_text
 from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_an4
 from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
 from growprune.data.audio_stream import file_pieces, pipe_pieces
 from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
+from growprune.data.captions import CaptionCorpus, CaptionedImage, open_captions
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
 from growprune.data.features import FeatureSettings, FeatureStream, extract
+from growprune.data.image_features import FeatureTable, FeatureWriter, open_features
+from growprune.data.images import image_files, open_image
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
+from growprune.data.vocabulary import Vocabulary, words_of
 
 __all__ = [
     "AN4_DEV_SPEAKERS",
@@ -17,21 +21,30 @@ __all__ = [
     "ENGLISH",
     "SAMPLE_RATE",
     "Alphabet",
+    "CaptionCorpus",
+    "CaptionedImage",
     "Corpus",
     "FeatureSettings",
     "FeatureStream",
+    "FeatureTable",
+    "FeatureWriter",
     "KnownCorpus",
     "SpecAugment",
     "Utterance",
+    "Vocabulary",
     "audio_seconds",
     "check_utterances",
     "download_an4",
     "extract",
     "file_pieces",
     "frames_needed",
+    "image_files",
     "load_audio",
     "normalise_text",
+    "open_captions",
     "open_corpus",
+    "open_features",
+    "open_image",
     "pipe_pieces",
     "prepare",
     "read_an4",
@@ -39,5 +52,6 @@ __all__ = [
     "spec_augment",
     "speed_perturb",
     "verify_an4",
+    "words_of",
     "write_manifest",
 ]

@@ -84,7 +84,7 @@ void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array
     scratch.resize(std::max(scratch.size(), scratch_floats(W.matrix)));
     for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
     path.kernels->product(W.matrix, rows.data(), n, nullptr, 0, nullptr, y.data(), W.matrix.rows,
-                          scratch.data());
+                          scratch.data(), false);
 }
 
 using StageArguments = std::vector<std::vector<std::pair<Prepared, Floats>>>;

@@ -22,10 +22,11 @@ struct Kernels {
 
     // y[i] = squash(x[i] W^T + addend[i], k) for i < n. The addend may be null, and its stride 0
     // for the same each time; k may be null for no squashing. Both can be read to whole panels.
-    // `scratch` has scratch_floats(W).
+    // `scratch` has scratch_floats(W). Backwards, a dense matrix's product with a single vector
+    // starts with the last rows: what the call before read last, and still is in a cache.
     void (*product)(const Matrix &W, const float *const *x, int n, const float *addend,
                     ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride,
-                    float *scratch);
+                    float *scratch, bool backwards);
     // The cell of an LSTM, from its gates i, f, g, o; new_c may be c.
     void (*lstm)(const float *const *gates, int hidden, const float *c, float *new_h, float *new_c);
     // The cell of a GRU, from the sums of the gates r, z, n over the input and the hidden state.

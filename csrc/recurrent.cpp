@@ -89,6 +89,8 @@ void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time,
             const int n = alive[t - begin];
             for (int i = 0; i < n; ++i)
                 states_.new_h[i] = row_of(outputs, place(i, t), hidden_);
+            // Weights too many for a cache: a step starts with those that the last one ended with.
+            backwards_ = t % 2;
             advance(projected, n);
             std::copy_n(states_.new_h.begin(), n, states_.h.begin());
             projected += n * stride_;
@@ -114,6 +116,7 @@ void Recurrent::step(const float *x, int batch, const float *h, const float *c, 
         states_.new_h[i] = row_of(new_h, i, hidden_);
         states_.new_c[i] = row_of(new_c, i, hidden_);
     }
+    backwards_ = false;
     advance(project(inputs_), batch);
 }
 
@@ -202,7 +205,8 @@ void Recurrent::run_stages(GateNetwork &gate, int n) {
 void Recurrent::product(const Matrix &matrix, const float *const *x, int n, const float *addend,
                         ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride) {
     scratch_.resize(std::max(scratch_.size(), scratch_floats(matrix)));
-    kernels_.product(matrix, x, n, addend, addend_stride, k, y, y_stride, scratch_.data());
+    kernels_.product(matrix, x, n, addend, addend_stride, k, y, y_stride, scratch_.data(),
+                     backwards_);
 }
 
 } // namespace growprune

@@ -73,6 +73,7 @@ class Recurrent {
     ptrdiff_t stride_; // of the first stage's sums
 
     std::mutex mutex_; // held while what follows is in use
+    bool backwards_ = false;
     States states_;
     std::vector<const float *> inputs_, stage_inputs_;
     std::vector<float> projected_, sums_, scratch_;

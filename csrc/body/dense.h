@@ -59,25 +59,28 @@ INLINE void dense_vector(const Matrix &W, int panel, const float *x, Column colu
 
 // One vector, those of its columns left out that are zero, if they are many.
 template <class Value>
-void dense_times_vector(const Matrix &W, const float *x, Ending ending, float *y, int32_t *active) {
+void dense_times_vector(const Matrix &W, const float *x, Ending ending, float *y, int32_t *active,
+                        bool backwards) {
     const int panels = panels_of(W.rows);
+    const auto panel = [=](int i) { return backwards ? panels - 1 - i : i; };
     if (5 * count_active(x, W.columns) < 4 * W.columns) {
         const int count = list_active(x, W.columns, active);
         const auto listed = [active](int j) { return active[j]; };
-        for (int panel = 0; panel < panels; ++panel)
-            dense_vector<Value>(W, panel, x, listed, count, ending, y);
+        for (int i = 0; i < panels; ++i)
+            dense_vector<Value>(W, panel(i), x, listed, count, ending, y);
     } else {
         const auto every = [](int j) { return j; };
-        for (int panel = 0; panel < panels; ++panel)
-            dense_vector<Value>(W, panel, x, every, W.columns, ending, y);
+        for (int i = 0; i < panels; ++i)
+            dense_vector<Value>(W, panel(i), x, every, W.columns, ending, y);
     }
 }
 
 template <class Value>
 void dense_product(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
-                   ptrdiff_t y_stride, float *scratch) {
+                   ptrdiff_t y_stride, float *scratch, bool backwards) {
     if (n == 1)
-        return dense_times_vector<Value>(W, x[0], ending, y, reinterpret_cast<int32_t *>(scratch));
+        return dense_times_vector<Value>(W, x[0], ending, y, reinterpret_cast<int32_t *>(scratch),
+                                         backwards);
     for (int panel = 0; panel < panels_of(W.rows); ++panel) {
         int i = 0;
         for (; i + DENSE_TILE <= n; i += DENSE_TILE)

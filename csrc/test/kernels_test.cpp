@@ -121,15 +121,18 @@ template <class Value> void check_products(const Kernels &kernels, Layout layout
                 if (n == 1 && density == 0.5)
                     for (int c = 0; c < columns; ++c) x[c] *= uniform() > 0.5f;
                 const Floats bias = random_floats(padded(rows));
-                Floats y(static_cast<size_t>(n) * rows), scratch(scratch_floats(W.prepared.matrix));
+                Floats scratch(scratch_floats(W.prepared.matrix));
                 std::vector<const float *> inputs;
                 for (int i = 0; i < n; ++i) inputs.push_back(x.get() + i * columns);
-                kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, nullptr,
-                                y.get(), rows, scratch.get());
-                for (int i = 0; i < n; ++i)
-                    for (int r = 0; r < rows; ++r)
-                        expect_close("product", kernels.name, y[i * rows + r],
-                                     W.times(r, inputs[i]) + bias[r], std::sqrt(columns) + 1);
+                for (const bool backwards : {false, true}) {
+                    Floats y(static_cast<size_t>(n) * rows);
+                    kernels.product(W.prepared.matrix, inputs.data(), n, bias.get(), 0, nullptr,
+                                    y.get(), rows, scratch.get(), backwards);
+                    for (int i = 0; i < n; ++i)
+                        for (int r = 0; r < rows; ++r)
+                            expect_close("product", kernels.name, y[i * rows + r],
+                                         W.times(r, inputs[i]) + bias[r], std::sqrt(columns) + 1);
+                }
             }
         }
 }

@@ -1,7 +1,7 @@
 """Scenes drawn: no two pictures of a scene are the same."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,9 @@ def draw(scene: Scene, generator: np.random.Generator) -> NDArray[np.uint8]:
         for centre, radius in _placed(things, box, scene.layout in _UPRIGHT):
             centre = (centre + generator.uniform(-0.03, 0.03, 2)) * SIDE
             radius = radius * generator.uniform(0.9, 1.1) * SIDE
-            outline = centre + radius * _turned(_outline(things.shape), generator)
-            _paint(canvas, outline, things.colour, generator)
+            turn = radius * _turn(generator)
+            outlines = [centre + outline @ turn for outline in _outlines(things.shape)]
+            _paint(canvas, outlines, things.colour, generator)
     light = 1 + _slope(generator.uniform(-0.12, 0.12, 2))
     grain = generator.normal(0, 3, (SIDE, SIDE, 1))
     return np.clip(canvas * light + grain, 0, 255).astype(np.uint8)
@@ -97,12 +98,16 @@ def _placed(things: Things, box: Box, upright: bool) -> Iterator[tuple[Canvas, f
         yield centre, radius
 
 
+def _outlines(shape: str) -> list[Canvas]:
+    """Corners `(corners, 2)` of a shape and its hole: about the origin, radius 1, y downwards."""
+    if shape == "ring":
+        return [_circle(1), _circle(0.55)]
+    return [_outline(shape)]
+
+
 def _outline(shape: str) -> Canvas:
-    """Corners `(corners, 2)` of a shape about the origin, of radius 1, y downwards."""
     if shape == "circle":
         return _circle(1)
-    if shape == "ring":  # the way back along the inside leaves the hole
-        return np.concatenate([_circle(1), _circle(0.55)[::-1]])
     if shape == "cross":
         arm = [(0.33, 1), (0.33, 0.33), (1, 0.33)]
         corner = np.array([*arm, (1, -0.33), (0.33, -0.33), (0.33, -1)])
@@ -125,22 +130,25 @@ def _circle(radius: float) -> Canvas:
     return radius * np.stack([np.cos(t), np.sin(t)], axis=1)
 
 
-def _turned(outline: Canvas, generator: np.random.Generator) -> Canvas:
-    """The outline a little stretched and turned, too little to be taken for another shape."""
+def _turn(generator: np.random.Generator) -> Canvas:
+    """A matrix that stretches and turns a little, too little to make another shape."""
     angle = math.radians(generator.uniform(-12, 12))
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return outline * generator.uniform(0.92, 1.08, 2) @ turn
+    return generator.uniform(0.92, 1.08, (2, 1)) * turn
 
 
-def _paint(canvas: Canvas, outline: Canvas, colour: str, generator: np.random.Generator) -> None:
-    """Fill an outline, in pixels, with a shaded tone of the colour; edges are smooth."""
+def _paint(
+    canvas: Canvas, outlines: Sequence[Canvas], colour: str, generator: np.random.Generator
+) -> None:
+    """Fill the first outline, but not the others, with a shaded tone; edges are smooth."""
     from PIL import Image, ImageDraw
 
-    low = np.clip(np.floor(outline.min(axis=0)), 0, SIDE - 1).astype(int)
-    width, height = np.clip(np.ceil(outline.max(axis=0)), 1, SIDE).astype(int) - low
+    low = np.clip(np.floor(outlines[0].min(axis=0)), 0, SIDE - 1).astype(int)
+    width, height = np.clip(np.ceil(outlines[0].max(axis=0)), 1, SIDE).astype(int) - low
     mask = Image.new("L", (width * _OVERSAMPLING, height * _OVERSAMPLING))
-    corners = (outline - low) * _OVERSAMPLING
-    ImageDraw.Draw(mask).polygon([(x, y) for x, y in corners], fill=255)
+    for outline, fill in zip(outlines, (255, 0), strict=False):
+        corners = (outline - low) * _OVERSAMPLING
+        ImageDraw.Draw(mask).polygon([(x, y) for x, y in corners], fill=fill)
     covered = np.asarray(mask.reduce(_OVERSAMPLING), np.float64)[..., None] / 255
     tone = np.array(_PAINTS[colour]) + generator.normal(0, 9, 3)
     shaded = tone * (1 + _slope(generator.uniform(-0.15, 0.15, 2), width, height))

@@ -6,7 +6,7 @@ import pytest
 
 from growprune import native
 from growprune.errors import GrowPruneError
-from growprune.native import paths
+from growprune.native import paths, reference
 
 
 def python(code, **environment):
@@ -39,10 +39,17 @@ def test_an_impossible_path_is_refused():
         paths._choose("avx512", ["baseline", "numpy"])
 
 
-def test_numpy_says_so_unless_asked_for():
+def test_numpy_says_so_once_it_computes_unless_asked_for(monkeypatch):
+    monkeypatch.setattr(paths, "_name", paths._choose("", ["numpy"]))
+    monkeypatch.delenv(paths.FORCE, raising=False)
+    paths.chosen.cache_clear()
     with pytest.warns(RuntimeWarning, match="without its compiled kernels"):
-        assert paths._choose("", ["numpy"]) == "numpy"
-    assert paths._choose("numpy", ["numpy"]) == "numpy"
+        assert paths.chosen() is reference
+    assert paths.chosen() is reference  # without a warning, which would be an error
+    monkeypatch.setenv(paths.FORCE, "numpy")
+    paths.chosen.cache_clear()
+    assert paths.chosen() is reference
+    paths.chosen.cache_clear()
 
 
 def test_torch_is_not_needed():

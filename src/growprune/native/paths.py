@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,9 +74,18 @@ def kernel() -> str:
     return _name
 
 
+@cache
 def chosen() -> Path:
-    """The implementation that runs."""
-    return _path
+    """The implementation that runs; warns once where it is NumPy for want of another."""
+    if not os.environ.get(FORCE) and _name == "numpy":
+        warnings.warn(
+            "growprune was installed without its compiled kernels and runs on NumPy, many times "
+            "slower; install it again where a C++17 compiler is found, or set "
+            f"{FORCE}=numpy to accept this",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return load(_name)
 
 
 def available() -> list[str]:
@@ -98,14 +108,6 @@ def _choose(forced: str, names: Sequence[str]) -> str:
         raise GrowPruneError(
             f"{FORCE} is {forced!r}, which cannot run here; set it to one of: {', '.join(names)}"
         )
-    if not forced and names[0] == "numpy":
-        warnings.warn(
-            "growprune was installed without its compiled kernels and runs on NumPy, many times "
-            "slower; install it again where a C++17 compiler is found, or set "
-            f"{FORCE}=numpy to accept this",
-            RuntimeWarning,
-            stacklevel=2,
-        )
     return forced or names[0]
 
 
@@ -118,4 +120,3 @@ def _compiled() -> list[str]:
 
 
 _name = _choose(os.environ.get(FORCE, ""), available())
-_path = load(_name)

@@ -6,15 +6,23 @@ from growprune.decoding.decoder import Decoder, language_model
 from growprune.decoding.greedy import GreedyStream, greedy
 from growprune.decoding.hypothesis import Hypothesis, Word
 from growprune.decoding.ngram import NGramModel
+from growprune.decoding.sentences import Sentence, sample, search
+from growprune.decoding.writer import Caption, Language, Writer
 
 __all__ = [
+    "Caption",
     "Decoder",
     "GreedyStream",
     "Hypothesis",
+    "Language",
     "NGramModel",
+    "Sentence",
     "Word",
+    "Writer",
     "align",
     "beam_search",
     "greedy",
     "language_model",
+    "sample",
+    "search",
 ]

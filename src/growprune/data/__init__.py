@@ -8,9 +8,10 @@ from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
 from growprune.data.captions import CaptionCorpus, CaptionedImage, open_captions
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
+from growprune.data.encoder_cache import LITE0, LITE0_SHA256, lite0_path
 from growprune.data.features import FeatureSettings, FeatureStream, extract
 from growprune.data.image_features import FeatureTable, FeatureWriter, open_features
-from growprune.data.images import image_files, open_image
+from growprune.data.images import image_files, open_image, resized
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
 from growprune.data.vocabulary import Vocabulary, words_of
 
@@ -19,6 +20,8 @@ __all__ = [
     "BLANK",
     "CORPORA",
     "ENGLISH",
+    "LITE0",
+    "LITE0_SHA256",
     "SAMPLE_RATE",
     "Alphabet",
     "CaptionCorpus",
@@ -39,6 +42,7 @@ __all__ = [
     "file_pieces",
     "frames_needed",
     "image_files",
+    "lite0_path",
     "load_audio",
     "normalise_text",
     "open_captions",
@@ -49,6 +53,7 @@ __all__ = [
     "prepare",
     "read_an4",
     "read_manifest",
+    "resized",
     "spec_augment",
     "speed_perturb",
     "verify_an4",

@@ -54,6 +54,14 @@ def open_image(path: str | Path) -> np.ndarray:
         ) from error
 
 
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Squash a picture `(height, width, 3)` uint8 into a square `(size, size, 3)`, bicubically."""
+    Image = _pillow()
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
 def image_files(folder: str | Path) -> list[Path]:
     """The pictures in a folder and in those below it, by their suffixes, in order of their names.
 

@@ -18,6 +18,7 @@ class ToyTask:
 
     def __init__(self, recipe, seed=0, poison=None, delay=0.0):
         self.recipe, self.seed, self.poison, self.delay = recipe, seed, poison, delay
+        self.extras = {}
         generator = torch.Generator().manual_seed(7)
         self.inputs = torch.randn(64, 8, generator=generator)
         self.targets = self.inputs @ torch.randn(8, 4, generator=generator)

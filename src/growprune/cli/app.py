@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 import typer
-from rich.console import Console
 
 from growprune import __version__
 from growprune.cli import bench, data, demo, evaluate, export, report, train, transcribe
+from growprune.cli.messages import print_error
 from growprune.errors import GrowPruneError
 
 app = typer.Typer(
@@ -60,5 +60,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(words)
     except GrowPruneError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        print_error(error)
         sys.exit(1)

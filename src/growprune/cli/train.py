@@ -1,21 +1,24 @@
 """`growprune train`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from growprune.data import open_corpus
 from growprune.recipes import shipped_recipes
 
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.")],
-    data: Annotated[Path, typer.Option(help="The corpus: AN4's folder, or one of manifests.")],
+    data: Annotated[Path, typer.Option(help="The corpus: its folder, or a file of captions.")],
     out: Annotated[
         Path | None, typer.Option(help="The run's folder; runs/RECIPE-seedN if not given.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Features of the corpus's images, for captioning.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -30,31 +33,36 @@ def train(
 
     Example: growprune train an4-hlstm-gp --data ../an4 --set training.epochs=90 --seed 1
     """
-    from growprune.tasks import open_recipe
-    from growprune.tasks.speech import SpeechTask
+    from growprune.tasks import open_recipe, open_task
     from growprune.training import save_local
     from growprune.training import train as run
 
     resolved = open_recipe(recipe, settings or [])
     out = out or Path("runs") / f"{resolved.name}-seed{seed}"
     console = Console(quiet=os.environ.get("RANK", "0") != "0")  # one voice under torchrun
-    task = SpeechTask(resolved, open_corpus(data), seed)
+    task = open_task(resolved, data, features, seed)
     console.print(f"{resolved.name}: training into {out}", highlight=False, soft_wrap=True)
     try:
         record = run(task, out, seed=seed, resume=resume, console=console)
     except KeyboardInterrupt:
         console.print("interrupted; the same command with --resume goes on")
         raise typer.Exit(130) from None
-    save_local(out, {"data": str(data.resolve()), "seed": seed})
-    dev = record["scores"]["dev"]
-    weights = record["cost"]["weights"]
-    console.print(
-        f"done in {record['seconds'] / 60:.1f} min: dev WER {dev['wer']:.2%}, "
+    places = {"data": data, "features": features}
+    save_local(out, {k: str(path.resolve()) for k, path in places.items() if path} | {"seed": seed})
+    console.print(_closing(record, out), highlight=False, soft_wrap=True)
+
+
+def _closing(record: Mapping[str, Any], out: Path) -> str:
+    """What was reached, and what can be done next."""
+    dev, weights = record["scores"]["dev"], record["cost"]["weights"]
+    if record["task"] == "captioning":
+        reached, use = f"dev CIDEr-D {dev['cider_d']:.3f}", f"growprune caption {out} IMAGE..."
+    else:
+        reached, use = f"dev WER {dev['wer']:.2%}", f"growprune transcribe {out} FILE..."
+    return (
+        f"done in {record['seconds'] / 60:.1f} min: {reached}, "
         f"{weights['whole']:,} of {weights['whole_dense']:,} weights active\n"
-        f"next: growprune evaluate {out}; growprune transcribe {out} FILE...; "
-        f"growprune report {out}",
-        highlight=False,
-        soft_wrap=True,
+        f"next: growprune evaluate {out}; {use}; growprune report {out}"
     )
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
-from rich.console import Console
 
+from growprune.cli.messages import print_error
 from growprune.cli.recognizers import AnyRecognizer, decoder_for, open_recognizer
 from growprune.data import file_pieces, pipe_pieces
 from growprune.decoding import Decoder, Hypothesis
@@ -67,7 +67,7 @@ def _tried(listen: Any, *arguments: Any) -> bool:
     except ModelFileError:
         raise
     except GrowPruneError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {error}", highlight=False)
+        print_error(error)
         return False
     return True
 

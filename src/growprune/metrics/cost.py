@@ -12,23 +12,28 @@ class Operation:
         name: the weight's name in the model.
         weights: connections when dense.
         active: connections kept.
-        uses_per_second: products with the whole matrix per second of input; 0 for weights that
-            take part in no product, such as biases and norms.
+        uses: products with the whole matrix per unit of what the network is used for, such as a
+            second of audio or a caption; 0 for weights that take part in no product, such as
+            biases, norms and tables of embeddings.
         recurrent: whether it belongs to the recurrent cells.
     """
 
     name: str
     weights: int
     active: int
-    uses_per_second: float
+    uses: float
     recurrent: bool
 
 
-def totals(operations: Iterable[Operation]) -> dict[str, dict[str, float]]:
-    """Weights and FLOPs per second of input: recurrent cells, whole model, kept and dense.
+def totals(operations: Iterable[Operation], unit: str) -> dict[str, dict[str, float]]:
+    """Weights and FLOPs per unit of use: recurrent cells, whole model, kept and dense.
 
     A weight is an active connection, a bias or a norm's parameter. A product costs two FLOPs per
     active connection and use; activations and norms are not counted.
+
+    Args:
+        operations: all the network's.
+        unit: what their uses are counted per, "second" or "caption".
     """
     rows = list(operations)
     cells = [row for row in rows if row.recurrent]
@@ -39,10 +44,10 @@ def totals(operations: Iterable[Operation]) -> dict[str, dict[str, float]]:
             "recurrent_dense": sum(row.weights for row in cells),
             "whole_dense": sum(row.weights for row in rows),
         },
-        "flops_per_second": {
-            "recurrent": sum(2 * row.active * row.uses_per_second for row in cells),
-            "whole": sum(2 * row.active * row.uses_per_second for row in rows),
-            "recurrent_dense": sum(2 * row.weights * row.uses_per_second for row in cells),
-            "whole_dense": sum(2 * row.weights * row.uses_per_second for row in rows),
+        f"flops_per_{unit}": {
+            "recurrent": sum(2 * row.active * row.uses for row in cells),
+            "whole": sum(2 * row.active * row.uses for row in rows),
+            "recurrent_dense": sum(2 * row.weights * row.uses for row in cells),
+            "whole_dense": sum(2 * row.weights * row.uses for row in rows),
         },
     }

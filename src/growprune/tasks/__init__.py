@@ -4,20 +4,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from growprune.errors import RecipeError
+from growprune.data import open_captions, open_corpus, open_features
+from growprune.errors import DataError, RecipeError
 from growprune.export import Packed
-from growprune.tasks.speech import SpeechRecipe
+from growprune.tasks.captioning import CaptioningRecipe, CaptioningTask
+from growprune.tasks.speech import SpeechRecipe, SpeechTask
 from growprune.tasks.speech import packing as speech_packing
-from growprune.training import load_weights, read_table, validate
+from growprune.training import Recipe, Task, load_weights, read_table, validate
 
-RECIPES = {"speech": SpeechRecipe}
+RECIPES: dict[str, type[Recipe]] = {"captioning": CaptioningRecipe, "speech": SpeechRecipe}
 """Every task's kind of recipe."""
 
 PACKERS = {"speech": speech_packing.pack_run}
 """How each task's runs become packed models."""
 
 
-def open_recipe(source: str | Path, overrides: Sequence[str] = ()) -> SpeechRecipe:
+def open_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe by name or path, with `key=value` overrides, checked.
 
     Raises:
@@ -25,6 +27,31 @@ def open_recipe(source: str | Path, overrides: Sequence[str] = ()) -> SpeechReci
     """
     table = read_table(source, overrides)
     return validate(RECIPES[_task(table, f"recipe {source}")], table, str(source))
+
+
+def open_task(recipe: Recipe, data: Path, features: Path | None = None, seed: int = 0) -> Task:
+    """A recipe on its data.
+
+    Args:
+        recipe: of any task.
+        data: the corpus.
+        features: of the corpus's images; captioning needs them, speech computes its own.
+        seed: see the task.
+
+    Raises:
+        DataError: the data cannot be used, or features are missing or not wanted.
+    """
+    if isinstance(recipe, CaptioningRecipe):
+        if features is None:
+            raise DataError(
+                f"recipe {recipe.name} captions images: name their features with --features "
+                "(growprune data features computes them)"
+            )
+        return CaptioningTask(recipe, open_captions(data), open_features(features), seed)
+    assert isinstance(recipe, SpeechRecipe)
+    if features is not None:
+        raise DataError(f"recipe {recipe.name} is of the speech task; leave out --features")
+    return SpeechTask(recipe, open_corpus(data), seed)
 
 
 def pack_run(

@@ -1,8 +1,8 @@
 """A run's folder: the checkpoint to resume from, and the weights to use.
 
 - `checkpoint.pt`: model, optimizer, masks and progress; read with `weights_only=True`.
-- `weights.safetensors`: the model's tensors by name, masks as uint8 under `mask:NAME`, and the
-  resolved recipe as metadata.
+- `weights.safetensors`: the model's tensors by name, masks as uint8 under `mask:NAME`, and as
+  metadata the resolved recipe and what else the task needs to use the model.
 - `run.json`: where the data lie on this machine, and the seed.
 - `record.json`: see `training.record`.
 """
@@ -36,6 +36,8 @@ class Weights:
     masks: dict[str, torch.Tensor]
     recipe: dict[str, Any]
     negative_slopes: dict[str, float]
+    extras: dict[str, Any]
+    """What the task needs beside, such as a vocabulary."""
 
     def load_into(self, model: torch.nn.Module, source: str | Path) -> None:
         """Copy the tensors into `model` and set its leaky ReLUs' slopes.
@@ -100,6 +102,7 @@ def save_weights(
     model: torch.nn.Module,
     masks: Mapping[str, torch.Tensor],
     recipe: Mapping[str, Any],
+    extras: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `weights.safetensors`: all that is needed to use the model."""
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -113,6 +116,7 @@ def save_weights(
         "kind": _KIND,
         "recipe": json.dumps(recipe),
         "negative_slopes": json.dumps(slopes),
+        "extras": json.dumps(dict(extras or {})),
     }
     with replacing(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata=details)
@@ -135,6 +139,7 @@ def load_weights(folder: Path) -> Weights:
             raise ValueError("it was not written by a run")
         recipe = json.loads(details["recipe"])
         slopes = json.loads(details["negative_slopes"])
+        extras = json.loads(details.get("extras", "{}"))  # older files have none
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path}: cannot be used ({error}); repeat the run") from None
     masks = {name: tensors.pop(name) for name in list(tensors) if name.startswith(_MASK)}
@@ -143,6 +148,7 @@ def load_weights(folder: Path) -> Weights:
         masks={name.removeprefix(_MASK): mask.bool() for name, mask in masks.items()},
         recipe=recipe,
         negative_slopes=slopes,
+        extras=extras,
     )
 
 

@@ -265,7 +265,9 @@ class _Trainer:
         if self._worth_keeping(phase, metric):
             state.best = metric
             if self.chief:
-                checkpoint.save_weights(self.out, self.model, self.masks, self.resolved)
+                checkpoint.save_weights(
+                    self.out, self.model, self.masks, self.resolved, self.task.extras
+                )
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum = state.epoch_seconds = 0.0
 

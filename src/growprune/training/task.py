@@ -33,6 +33,11 @@ class Task(Protocol):
         """`min` where a lower metric is better, else `max`."""
         ...
 
+    @property
+    def extras(self) -> Mapping[str, Any]:
+        """What else the model needs to be used, such as a vocabulary; JSON types only."""
+        ...
+
     def build_model(self) -> torch.nn.Module:
         """A new model; weights drawn from torch's global generator."""
         ...

@@ -143,12 +143,12 @@ def test_operations_count_active_connections_and_uses():
     rows = {row.name: row for row in model.operations(kept, frames_per_second=100.0)}
     assert set(rows) == {name for name, _ in model.named_parameters()}
     first, second = (rows[f"front_end.blocks.{i}.convolution.weight"] for i in (0, 1))
-    assert (first.active, first.uses_per_second) == (10 * 5 * 3, 50.0)
-    assert (second.active, second.uses_per_second) == (5 * 6 * 4, 25.0)
+    assert (first.active, first.uses) == (10 * 5 * 3, 50.0)
+    assert (second.active, second.uses) == (5 * 6 * 4, 25.0)
     assert (rows["output.weight"].active, rows["output.weight"].weights) == (3, 56)
-    assert rows["recurrent.layers.0.weight_hh_l0"].uses_per_second == 25.0
-    assert rows["recurrent.layers.0.bias_ih_l0"].uses_per_second == 0.0
-    cost = totals(rows.values())
+    assert rows["recurrent.layers.0.weight_hh_l0"].uses == 25.0
+    assert rows["recurrent.layers.0.bias_ih_l0"].uses == 0.0
+    cost = totals(rows.values(), "second")
     cells = 2 * (16 * 6 + 16 * 4)
     assert cost["weights"]["recurrent"] == cells + 2 * 2 * 16
     assert cost["flops_per_second"]["recurrent"] == 2 * 25 * cells
@@ -160,8 +160,8 @@ def test_images_are_used_once_per_position():
     model = SpeechModel(settings(convolutions=IMAGE), 10, 7)
     rows = {row.name: row for row in model.operations({}, 100.0)}
     assert model.front_end.positions == [4, 3]
-    assert rows["front_end.blocks.0.convolution.weight"].uses_per_second == 50 * 4
-    assert rows["front_end.blocks.1.convolution.weight"].uses_per_second == 50 * 3
+    assert rows["front_end.blocks.0.convolution.weight"].uses == 50 * 4
+    assert rows["front_end.blocks.1.convolution.weight"].uses == 50 * 3
 
 
 def test_a_kernel_wider_than_the_features_is_named():

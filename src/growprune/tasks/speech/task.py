@@ -59,6 +59,7 @@ class SpeechTask:
 
     metric = "wer"
     mode = "min"
+    extras: Mapping[str, Any] = {}
 
     def __init__(self, recipe: SpeechRecipe, corpus: Corpus, seed: int = 0) -> None:
         self.recipe = recipe
@@ -154,7 +155,7 @@ class SpeechTask:
     ) -> dict[str, dict[str, float]]:
         """Weights, and FLOPs per second of audio."""
         assert isinstance(model, SpeechModel)
-        return totals(model.operations(masks, 1000 / self.recipe.data.features.hop_ms))
+        return totals(model.operations(masks, 1000 / self.recipe.data.features.hop_ms), "second")
 
     def data_summary(self) -> dict[str, Any]:
         """Name of the corpus; utterances and seconds of every split."""

@@ -1,0 +1,132 @@
+"""The decoder: an image's vector, then word after word, into a distribution over the next word."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from growprune.metrics import Operation
+from growprune.nn import HLSTM
+from growprune.tasks.captioning.settings import ModelSettings
+
+State = tuple[torch.Tensor, torch.Tensor]
+"""Hidden and cell states, each `(layers, batch, hidden)`."""
+
+
+class CaptionModel(nn.Module):
+    """Log-probabilities of a caption's next word, given its image and the words before.
+
+    As in NeuralTalk2 the image is what the recurrent layers read first; what they then give stands
+    for the first word. Word 0 ends a caption and is never read.
+
+    Args:
+        settings: sizes.
+        width: features of an image.
+        words: how many there are, the end included.
+    """
+
+    def __init__(self, settings: ModelSettings, width: int, words: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.normalise = feature_norm(settings.normalise, width)
+        self.feature_dropout = nn.Dropout(settings.feature_dropout)
+        self.image = nn.Linear(width, settings.embedding_size)
+        self.embedding = nn.Embedding(words, settings.embedding_size)
+        recurrent = settings.recurrent
+        self.recurrent = HLSTM(
+            settings.embedding_size,
+            recurrent.hidden_size,
+            recurrent.layers,
+            batch_first=True,
+            dropout=settings.dropout if recurrent.layers > 1 else 0.0,
+            gate_hidden_sizes=recurrent.gate_hidden_sizes,
+            gate_dropout=recurrent.gate_dropout,
+            negative_slope=recurrent.negative_slope,
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.output = nn.Linear(recurrent.hidden_size, words)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if settings.tied:
+            self.output.weight = self.embedding.weight
+
+    def forward(
+        self, features: torch.Tensor, words: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Score every word of captions that are known, and their ends.
+
+        Args:
+            features: `(batch, width)` of the images.
+            words: `(batch, time)` ids, padded with anything.
+            lengths: `(batch,)` words of each caption, on the CPU.
+
+        Returns:
+            Log-probabilities `(steps, words)` in float32 without padding: caption after caption,
+            `lengths + 1` steps of each.
+        """
+        x = torch.cat([self._seen(features).unsqueeze(1), self.embedding(words)], dim=1)
+        y, _ = self.recurrent(self.dropout(x), lengths=lengths + 1)
+        steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
+        return self._scores(y[steps.to(y.device)])
+
+    def begin(self, features: torch.Tensor) -> tuple[torch.Tensor, State]:
+        """Read images `(batch, width)`.
+
+        Returns:
+            Log-probabilities `(batch, words)` of their captions' first words, and the state.
+        """
+        return self._advance(self._seen(features), None)
+
+    def step(self, words: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Read one more word `(batch,)` of each caption; returns what `begin` does."""
+        return self._advance(self.embedding(words), state)
+
+    def operations(self, masks: Mapping[str, torch.Tensor], words: int) -> Iterator[Operation]:
+        """Every parameter with its cost, for a caption of so many words written greedily."""
+        steps = words + 1
+        uses = {"image.weight": 1, "embedding.weight": steps if self.settings.tied else 0}
+        for name, weight in self.named_parameters():
+            active = int(masks[name].sum()) if name in masks else weight.numel()
+            used = uses.get(name, steps if weight.ndim >= 2 else 0)
+            yield Operation(name, weight.numel(), active, used, name.startswith("recurrent."))
+
+    def _seen(self, features: torch.Tensor) -> torch.Tensor:
+        return self.image(self.feature_dropout(self.normalise(features)))
+
+    def _advance(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+        y, state = self.recurrent(self.dropout(x).unsqueeze(1), state)
+        return self._scores(y.squeeze(1)), state
+
+    def _scores(self, y: torch.Tensor) -> torch.Tensor:
+        return self.output(self.dropout(y)).float().log_softmax(-1)
+
+
+class StandardNorm(nn.Module):
+    """Features with the mean and deviation of those learnt from taken out.
+
+    A feature that never varies becomes 0.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(width))
+
+    def fit(self, features: torch.Tensor) -> None:
+        """Take mean and deviation from `(images, width)`."""
+        deviation = features.std(0, correction=0)
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise `(batch, width)`."""
+        return (features - self.mean) * self.scale
+
+
+def feature_norm(kind: str, width: int) -> nn.Module:
+    """The norm of features that a recipe names: `none`, `standard` or `layer`."""
+    if kind == "standard":
+        return StandardNorm(width)
+    return nn.LayerNorm(width, elementwise_affine=False) if kind == "layer" else nn.Identity()

@@ -1,0 +1,93 @@
+"""The captioning tables of a recipe."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from growprune.settings import Settings
+from growprune.training import Recipe
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class EncoderSettings(Settings):
+    """The frozen network that the features are of; a packed model names it."""
+
+    name: str = "efficientnet-lite0"
+    pool: PositiveInt = 1
+    """The last map's mean over so many parts of its height and width each, side by side."""
+
+
+class DataSettings(Settings):
+    """What is learnt from, and the words it is learnt in."""
+
+    train_splits: tuple[str, ...] = Field(default=("train",), min_length=1)
+    """Splits learnt from. A final run may add "dev" once everything is chosen; its dev figures
+    then say nothing, and reports leave them out."""
+    least: PositiveInt = 5
+    """A word seen less often among the captions learnt from is unknown."""
+    longest: PositiveInt = 20
+    """Words of a caption, learnt or written; what goes beyond is cut off."""
+    captions: Literal["all", "one"] = "all"
+    """What an epoch is: every image with each of its captions, or with one of them by chance."""
+
+
+class RecurrentSettings(Settings):
+    """The recurrent layers; no `gate_hidden_sizes` means ordinary LSTMs."""
+
+    layers: PositiveInt = 1
+    hidden_size: PositiveInt = 512
+    gate_hidden_sizes: tuple[PositiveInt, ...] = ()
+    gate_dropout: Fraction = 0.0
+    negative_slope: NonNegativeFloat = 0.01
+
+
+class ModelSettings(Settings):
+    """A decoder: the image's vector, then word after word, into recurrent layers."""
+
+    embedding_size: PositiveInt = 512
+    """Width of what the recurrent layers read: the image's vector and the words'."""
+    recurrent: RecurrentSettings = RecurrentSettings()
+    dropout: Fraction = 0.5
+    """On what the recurrent layers read, between them, and on what they give."""
+    feature_dropout: Fraction = 0.0
+    """On the image's features."""
+    normalise: Literal["none", "standard", "layer"] = "none"
+    """Features as they are; each of mean 0 and deviation 1 over the images learnt from; or so over
+    the features of each image."""
+    tied: bool = False
+    """Whether words are written with the matrix they are read with."""
+
+    @model_validator(mode="after")
+    def _tied_sizes(self) -> Self:
+        if self.tied and self.embedding_size != self.recurrent.hidden_size:
+            raise ValueError("tied needs embedding_size and recurrent.hidden_size to be the same")
+        return self
+
+
+class LossSettings(Settings):
+    """What is minimised: the cross-entropy of every word, and rewards at the end if asked."""
+
+    label_smoothing: Fraction = 0.0
+    self_critical_epochs: NonNegativeInt = 0
+    """In so many epochs at the end the CIDEr-D of captions drawn by chance is raised, compared
+    with that of the greedy ones (Rennie et al. 2017, arXiv 1612.00563)."""
+
+
+class CaptioningRecipe(Recipe):
+    """A recipe of the captioning task."""
+
+    task: Literal["captioning"]
+    encoder: EncoderSettings = EncoderSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossSettings = LossSettings()
+
+    @model_validator(mode="after")
+    def _higher_is_better(self) -> Self:
+        prune = self.plan.prune if self.plan else None
+        if prune is not None and prune.is_judged and prune.mode != "max":
+            raise ValueError(
+                "plan.prune.mode must be 'max' with a target or tolerance: the metric is CIDEr-D"
+            )
+        return self

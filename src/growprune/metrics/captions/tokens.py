@@ -4,8 +4,7 @@ import re
 
 # Tokens that say nothing of a picture.
 DROPPED = frozenset(
-    ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-")
-    + (".", "?", "!", ",", ":", "-", "--", "...", ";")
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:;-", "--", "..."]
 )
 
 # The stem keeps at least a letter: "n't" by itself is not split.

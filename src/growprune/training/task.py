@@ -43,7 +43,7 @@ class Task(Protocol):
         ...
 
     def batches(self, epoch: int) -> Sequence[Sequence[int]]:
-        """The epoch's batches as example numbers, in order, equally many in every epoch."""
+        """The epoch's batches as example numbers, in order."""
         ...
 
     def load(self, examples: Sequence[int], epoch: int) -> Batch:

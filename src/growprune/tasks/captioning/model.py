@@ -14,7 +14,7 @@ State = tuple[torch.Tensor, torch.Tensor]
 
 
 class CaptionModel(nn.Module):
-    """Log-probabilities of a caption's next word, given its image and the words before.
+    """A distribution over a caption's next word, given its image and the words before.
 
     As in NeuralTalk2 the image is what the recurrent layers read first; what they then give stands
     for the first word. Word 0 ends a caption and is never read.
@@ -60,13 +60,13 @@ class CaptionModel(nn.Module):
             lengths: `(batch,)` words of each caption, on the CPU.
 
         Returns:
-            Log-probabilities `(steps, words)` in float32 without padding: caption after caption,
-            `lengths + 1` steps of each.
+            Logits `(steps, words)` in float32 without padding: caption after caption,
+            `lengths + 1` steps of each. Their softmax are the probabilities.
         """
         x = torch.cat([self._seen(features).unsqueeze(1), self.embedding(words)], dim=1)
         y, _ = self.recurrent(self.dropout(x), lengths=lengths + 1)
         steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
-        return self._scores(y[steps.to(y.device)])
+        return self._logits(y[steps.to(y.device)])
 
     def begin(self, features: torch.Tensor) -> tuple[torch.Tensor, State]:
         """Read images `(batch, width)`.
@@ -94,10 +94,10 @@ class CaptionModel(nn.Module):
 
     def _advance(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
         y, state = self.recurrent(self.dropout(x).unsqueeze(1), state)
-        return self._scores(y.squeeze(1)), state
+        return self._logits(y.squeeze(1)).log_softmax(-1), state
 
-    def _scores(self, y: torch.Tensor) -> torch.Tensor:
-        return self.output(self.dropout(y)).float().log_softmax(-1)
+    def _logits(self, y: torch.Tensor) -> torch.Tensor:
+        return self.output(self.dropout(y)).float()
 
 
 class StandardNorm(nn.Module):

@@ -107,31 +107,33 @@ class CaptioningTask:
 
     @cached_property
     def examples(self) -> list[tuple[int, int]]:
-        """What an epoch consists of: image, and number of its caption or -1 for one by chance."""
-        if self.recipe.data.captions == "one":
-            return [(image, -1) for image in range(len(self.images))]
+        """All that can be learnt from: image, and number of its caption."""
         counts = map(len, self._captions)
         return [(image, number) for image, count in enumerate(counts) for number in range(count)]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """All examples, shuffled."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.examples)).tolist()
+        """All examples, shuffled, or one of each image by chance.
+
+        Of each image there is one if the recipe says so, and where captions are drawn and rewarded.
+        """
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.recipe.data.captions == "one" or self._draws(epoch):
+            counts = np.array([len(captions) for captions in self._captions])
+            chosen = np.cumsum(counts) - counts + rng.integers(counts)
+        else:
+            chosen = np.arange(len(self.examples))
+        order = rng.permutation(chosen).tolist()
         size = self.recipe.training.batch_size
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def load(self, examples: Sequence[int], epoch: int) -> CaptionBatch:
         """Features and captions."""
         pairs = [self.examples[index] for index in examples]
-        rng = np.random.default_rng((self.seed, epoch, examples[0], 1))
-        captions = [
-            self._captions[image][rng.integers(len(self._captions[image])) if n < 0 else n]
-            for image, n in pairs
-        ]
-        images = [image for image, _ in pairs]
-        batch = self._batch(images, [self.images[image].name for image in images], captions)
-        first_drawn = self.recipe.training.epochs - self.recipe.loss.self_critical_epochs
-        drawn_by = (self.seed, epoch, examples[0], 2)
-        return replace(batch, drawn_by=drawn_by) if epoch >= first_drawn else batch
+        names = [self.images[image].name for image, _ in pairs]
+        captions = [self._captions[image][number] for image, number in pairs]
+        batch = self._batch([image for image, _ in pairs], names, captions)
+        drawn_by = (self.seed, epoch, examples[0])
+        return replace(batch, drawn_by=drawn_by) if self._draws(epoch) else batch
 
     def describe(self, examples: Sequence[int]) -> str:
         """Names of the first few images."""
@@ -144,9 +146,8 @@ class CaptioningTask:
         """Cross-entropy per word, or the drawn captions' where they are rewarded."""
         if batch.drawn_by is not None:
             return self._self_critical(model, batch, device)
-        log_probs = _log_probs(model, batch, device)
         smoothing = self.recipe.loss.label_smoothing
-        return F.cross_entropy(log_probs, batch.targets.to(device), label_smoothing=smoothing)
+        return F.cross_entropy(*_scored(model, batch, device), label_smoothing=smoothing)
 
     def evaluate(
         self, model: torch.nn.Module, split: str, device: torch.device
@@ -174,6 +175,11 @@ class CaptioningTask:
             for name, images in self.corpus.splits.items()
         }
         return {"name": self.corpus.name, "splits": splits, "words": len(self.vocabulary)}
+
+    def _draws(self, epoch: int) -> bool:
+        """Whether captions are drawn and rewarded in this epoch."""
+        settings = self.recipe
+        return epoch >= settings.training.epochs - settings.loss.self_critical_epochs
 
     @cached_property
     def _reward(self) -> CiderD:
@@ -205,10 +211,9 @@ class CaptioningTask:
         ]
         words, lengths = _padded([d.words for d in drawn])
         batch = replace(batch, words=words, lengths=lengths)
-        log_probs = _log_probs(model, batch, device)
-        chosen = log_probs.gather(1, batch.targets.to(device).unsqueeze(1)).squeeze(1)
+        surprise = F.cross_entropy(*_scored(model, batch, device), reduction="none")
         gain = torch.tensor(gains, dtype=torch.float32).repeat_interleave(lengths + 1)
-        return -(gain.to(device) * chosen).mean()
+        return (gain.to(device) * surprise).mean()
 
     def _rewarded(self, image: int, words: Sequence[int]) -> float:
         return self._reward.score(image, self.vocabulary.decode(words))
@@ -222,9 +227,8 @@ class CaptioningTask:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             names, captions = zip(*pairs[start : start + _PAIRS_AT_ONCE], strict=True)
             batch = self._batch((), names, captions)
-            targets = batch.targets.to(device)
-            log_probs = _log_probs(model, batch, device)
-            total += float(F.nll_loss(log_probs, targets, reduction="sum"))
+            logits, targets = _scored(model, batch, device)
+            total += float(F.cross_entropy(logits, targets, reduction="sum"))
             count += len(targets)
         return total / count
 
@@ -245,8 +249,12 @@ class CaptioningTask:
         return [words[: self.recipe.data.longest] for words in captions]
 
 
-def _log_probs(model: torch.nn.Module, batch: CaptionBatch, device: torch.device) -> torch.Tensor:
-    return model(batch.features.to(device), batch.words.to(device), batch.lengths)
+def _scored(
+    model: torch.nn.Module, batch: CaptionBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of every word of known captions and of their ends, and which words these are."""
+    logits = model(batch.features.to(device), batch.words.to(device), batch.lengths)
+    return logits, batch.targets.to(device)
 
 
 def _padded(captions: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from networks import Network, everything
+from networks import Network, everything, with_parts
 
 from growprune import runtime
 from growprune.errors import ModelFileError
@@ -51,9 +51,10 @@ def valid_files():
     for op in ("sigmoid", "tanh", "silu", "softmax"):
         words.add(op, op)
     with tempfile.TemporaryDirectory() as folder:
-        for net in (everything(), gates, words):
+        nets = [net.packed(info={"letters": "AB"}) for net in (everything(), gates, words)]
+        for net in (*nets, with_parts()):
             path = Path(folder) / "valid.safetensors"
-            runtime.write(path, net.packed(info={"letters": "AB"}))
+            runtime.write(path, net)
             yield path.read_bytes()
 
 
@@ -82,8 +83,11 @@ def survives(path: Path, rng: random.Random) -> bool:
         assert refusal.startswith(f"{path}: ")
         assert len(refusal) < 2000, refusal
         return False
-    assert_inside(runtime.packed_file.read(path))
-    run_once(model, rng)
+    packed = runtime.packed_file.read(path)
+    for network in (packed, *packed.parts.values()):
+        assert_inside(network)
+    for network in (model, *model.parts.values()):
+        run_once(network, rng)
     return True
 
 

@@ -1,6 +1,7 @@
 """Networks made by hand, without torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -137,3 +138,18 @@ def everything(seed=0):
     net.add("out", "linear", None, {"weight": (4, 33, "csr", 0.5, True), "bias": 4})
     net.add("scores", "log_softmax")
     return net
+
+
+def with_parts(info=None):
+    """A network with two parts: one reads ids, by a table that the network multiplies by."""
+    net = Network([5])
+    net.lstm("lstm", 5, 5)
+    net.add("out", "linear", None, {"weight": (9, 5), "bias": 9})
+    words = Network([], takes_ids=True)
+    words.add("embedding", "embedding")
+    words.nodes[-1].parameters["weight"] = "out.weight"
+    words.matrices["out.weight"] = net.matrices["out.weight"]
+    image = Network([7], seed=1)
+    image.add("image", "linear", None, {"weight": (5, 7, "csr"), "bias": 5})
+    parts = {"words": words.packed(), "image": image.packed()}
+    return replace(net.packed(info=info), parts=parts)

@@ -257,6 +257,46 @@ def test_faults_of_the_description_are_named(tmp_path, case):
     assert str(error.value).endswith("; export the model again")
 
 
+PART_EDITS = {
+    "parts as list": (entry("parts", to=[]), "parts must be a table"),
+    "part as text": (entry("parts", "image", to="x"), "part 'image': network must be a table"),
+    "part with info": (
+        entry("parts", "image", "info", to={}),
+        r"part 'image': network lacks \[\] or has unknown \['info'\]",
+    ),
+    "nodes as table": (
+        entry("parts", "image", "nodes", to={}),
+        "part 'image': nodes must be a list",
+    ),
+    "input": (
+        entry("parts", "image", "input", "features", to=[8]),
+        "part 'image': node 'image': the input has 8 features, but the weight takes 7",
+    ),
+    "output": (entry("parts", "words", "output", to="out"), "part 'words': the output 'out' is no"),
+    "sparse table": (
+        lambda d: d["parts"]["words"]["nodes"][0]["parameters"].update(weight="image.weight"),
+        "part 'words': node 'embedding': the table 'image.weight' must be dense",
+    ),
+    "unknown weight": (
+        lambda d: d["parts"]["words"]["nodes"][0]["parameters"].update(weight="other"),
+        "part 'words': node 'embedding': parameter 'other' is missing",
+    ),
+    "no image": (
+        lambda d: d["parts"].pop("image") and None,
+        r"no node uses the arrays \['image.bias', 'image.weight'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PART_EDITS)
+def test_faults_of_parts_are_named(tmp_path, case):
+    edit, message = PART_EDITS[case]
+    path = edited(tmp_path, edit, VALID[-1])
+    with pytest.raises(ModelFileError, match=message) as error:
+        runtime.load(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
 def replaced(tmp_path, name, array):
     """The file of `everything()` with another array; None leaves it out."""
     packed = everything().packed()

@@ -1,8 +1,9 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from networks import Network, everything
+from networks import Network, everything, with_parts
 from safetensors import safe_open
 
 from growprune import runtime
@@ -70,6 +71,41 @@ def test_what_is_written_is_read(tmp_path):
     x = net.numbers(2, 7, 6)
     loaded = runtime.load(tmp_path / "x.safetensors")
     assert np.array_equal(loaded.run(x)[0], net.model().run(x)[0])
+
+
+def test_parts_share_arrays_and_run_by_themselves(tmp_path):
+    packed = with_parts({"task": "toy"})
+    runtime.write(tmp_path / "x.safetensors", packed)
+    with safe_open(tmp_path / "x.safetensors", framework="numpy") as file:
+        names = sorted(file.keys())
+    dense, sparse = ("values",), ("columns", "starts", "values")
+    stored = {"image.weight": sparse, "lstm.hh": dense, "lstm.ih": dense, "out.weight": dense}
+    matrices = [f"{name}:{part}" for name, parts in stored.items() for part in parts]
+    assert names == sorted([*matrices, "image.bias", "lstm.bias", "out.bias"])
+    found = read(tmp_path / "x.safetensors")
+    assert set(found.matrices) == {"lstm.ih", "lstm.hh", "out.weight"}
+    assert set(found.vectors) == {"lstm.bias", "out.bias"}
+    model = runtime.load(tmp_path / "x.safetensors")
+    assert model.info == {"task": "toy"}
+    assert set(model.parts) == {"words", "image"}
+    table = packed.matrices["out.weight"].arrays["values"]
+    assert np.array_equal(model.parts["words"].step(np.array([8, 0]))[0], table[[8, 0]])
+    x = np.random.default_rng(0).standard_normal((2, 3, 7)).astype(np.float32)
+    for part, wanted in model.parts.items():
+        alone = runtime.build(packed.parts[part], "alone")
+        given = np.array([[3, 1]]) if part == "words" else x
+        assert np.array_equal(wanted.run(given)[0], alone.run(given)[0])
+    y = model.run(model.parts["image"].run(x)[0])[0]
+    assert np.array_equal(y, runtime.build(packed, "x").run(model.parts["image"].run(x)[0])[0])
+
+
+def test_parts_must_not_disagree_on_a_name(tmp_path):
+    packed = with_parts()
+    image = packed.parts["image"]
+    vectors = {name: vector + 1 for name, vector in image.vectors.items()}
+    parts = {"image": image, "other": replace(image, vectors=vectors)}
+    with pytest.raises(ValueError, match=r"different arrays of the name 'image\.bias'"):
+        runtime.write(tmp_path / "x.safetensors", replace(packed, parts=parts))
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path):

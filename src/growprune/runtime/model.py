@@ -43,11 +43,19 @@ def build(packed: PackedModel, source: str | Path) -> "Model":
         ModelFileError: see `load`.
     """
     try:
-        return Model(packed, checked_shapes(packed))
+        parts = {name: _part(name, part) for name, part in packed.parts.items()}
+        return Model(packed, checked_shapes(packed), parts)
     except ValueError as error:
         raise unusable(source, error) from None
     except MemoryError:
         raise unusable(source, "there is not enough memory for its weights") from None
+
+
+def _part(name: str, packed: PackedModel) -> "Model":
+    try:
+        return Model(packed, checked_shapes(packed))
+    except ValueError as error:
+        raise ValueError(f"part {name!r:.80}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -80,10 +88,17 @@ class Model:
         output_features: sizes of the output's axes after batch and time.
         keeps_time: whether the output has a time axis; if not, it is one result per sequence.
         least_steps: how short a sequence may be.
+        parts: networks beside it in the same file, by name.
     """
 
-    def __init__(self, packed: PackedModel, shapes: Mapping[str, Shape]) -> None:
+    def __init__(
+        self,
+        packed: PackedModel,
+        shapes: Mapping[str, Shape],
+        parts: Mapping[str, "Model"] | None = None,
+    ) -> None:
         self.info: Mapping[str, Any] = packed.info
+        self.parts = dict(parts or {})
         self.matrices: list[MatrixInfo] = [
             matrix.info(name) for name, matrix in packed.matrices.items()
         ]

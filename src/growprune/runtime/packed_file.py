@@ -5,7 +5,7 @@ docs/packed-models.md gives the format.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ FORMAT = "growprune packed model"
 VERSION = 1
 INPUT = "input"
 _DTYPES = ("F32", "I8", "I32")
-_TABLES = ("input", "matrices", "info")
-_ENTRIES = ("format", "version", "input", "nodes", "output", "matrices", "info")
+_NETWORK = ("input", "nodes", "output")
+_ENTRIES = ("format", "version", *_NETWORK, "matrices", "info", "parts")
 _NODE_ENTRIES = {"name": str, "op": str, "inputs": list, "attributes": dict, "parameters": dict}
 
 
@@ -41,6 +41,8 @@ class PackedModel:
         matrices: stored matrices by name.
         vectors: float32 vectors by name.
         info: what the maker of the file wrote about the model.
+        parts: networks beside it in the same file, by name; they may share its arrays, and have no
+            info or parts of their own.
     """
 
     features: Sizes
@@ -50,10 +52,11 @@ class PackedModel:
     matrices: Mapping[str, StoredMatrix]
     vectors: Mapping[str, np.ndarray]
     info: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, "PackedModel"] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
+        """Bytes of all arrays but those of its parts."""
         matrices = sum(matrix.info("").nbytes for matrix in self.matrices.values())
         return matrices + sum(vector.nbytes for vector in self.vectors.values())
 
@@ -63,10 +66,13 @@ def write(path: str | Path, packed: PackedModel) -> None:
 
     Raises:
         DataError: the file cannot be written.
+        ValueError: two of its networks have different arrays of one name.
     """
-    arrays = dict(packed.vectors)
-    for name, matrix in packed.matrices.items():
-        arrays |= {f"{name}:{part}": array for part, array in matrix.arrays.items()}
+    arrays: dict[str, np.ndarray] = {}
+    for network in (packed, *packed.parts.values()):
+        for name, array in _arrays(network).items():
+            if not np.array_equal(arrays.setdefault(name, array), array):
+                raise ValueError(f"two networks have different arrays of the name {name!r}")
     text = json.dumps(_description(packed), allow_nan=False)
     with replacing(path) as temporary:
         save_file(
@@ -93,10 +99,34 @@ def unusable(source: str | Path, problem: object) -> ModelFileError:
     return ModelFileError(f"{source}: {problem}; export the model again")
 
 
+def _arrays(packed: PackedModel) -> dict[str, np.ndarray]:
+    arrays = dict(packed.vectors)
+    for name, matrix in packed.matrices.items():
+        arrays |= {f"{name}:{part}": array for part, array in matrix.arrays.items()}
+    return arrays
+
+
 def _description(packed: PackedModel) -> dict[str, Any]:
-    return {
+    networks = (packed, *packed.parts.values())
+    matrices = {name: matrix for network in networks for name, matrix in network.matrices.items()}
+    description = {
         "format": FORMAT,
         "version": VERSION,
+        **_network_description(packed),
+        "matrices": {
+            name: {"layout": matrix.layout, "shape": list(matrix.shape), "active": matrix.active}
+            for name, matrix in matrices.items()
+        },
+        "info": dict(packed.info),
+    }
+    if packed.parts:
+        parts = {name: _network_description(part) for name, part in packed.parts.items()}
+        description["parts"] = parts
+    return description
+
+
+def _network_description(packed: PackedModel) -> dict[str, Any]:
+    return {
         "input": {"ids": packed.takes_ids, "features": list(packed.features)},
         "nodes": [
             {
@@ -109,11 +139,6 @@ def _description(packed: PackedModel) -> dict[str, Any]:
             for node in packed.nodes
         ],
         "output": packed.output,
-        "matrices": {
-            name: {"layout": matrix.layout, "shape": list(matrix.shape), "active": matrix.active}
-            for name, matrix in packed.matrices.items()
-        },
-        "info": dict(packed.info),
     }
 
 
@@ -170,24 +195,53 @@ def _refused_constant(text: str) -> None:
 
 
 def _interpreted(description: dict[str, Any], arrays: dict[str, np.ndarray]) -> PackedModel:
+    description.setdefault("parts", {})
     _check_entries("description", description, _ENTRIES)
-    for name in _TABLES:
+    for name in ("matrices", "info", "parts"):
         _check_type(name, description[name], dict)
-    _check_type("nodes", description["nodes"], list)
-    _check_type("output", description["output"], str)
-    features, takes_ids = _input(description["input"])
+    main = _network("", {name: description[name] for name in _NETWORK})
+    parts = {
+        name: _network(f"part {name!r:.80}: ", part) for name, part in description["parts"].items()
+    }
     left = dict(arrays)
     matrices = {
         name: _matrix(name, header, left) for name, header in description["matrices"].items()
     }
-    return PackedModel(
-        features=features,
-        takes_ids=takes_ids,
-        nodes=tuple(_node(index, entry) for index, entry in enumerate(description["nodes"])),
-        output=description["output"],
-        matrices=matrices,
-        vectors=left,
+    # What no network uses stays with the main one, whose check refuses it.
+    shared = {name for part in parts.values() for name in _used(part)} - _used(main)
+    return replace(
+        main,
+        matrices={name: matrix for name, matrix in matrices.items() if name not in shared},
+        vectors={name: vector for name, vector in left.items() if name not in shared},
         info=description["info"],
+        parts={name: _with_arrays(part, matrices, left) for name, part in parts.items()},
+    )
+
+
+def _network(what: str, entry: Any) -> PackedModel:
+    """A network without its arrays; `what` begins the messages."""
+    _check_type(f"{what}network", entry, dict)
+    _check_entries(f"{what}network", entry, _NETWORK)
+    for name, kind in {"input": dict, "nodes": list, "output": str}.items():
+        _check_type(f"{what}{name}", entry[name], kind)
+    features, takes_ids = _input(entry["input"])
+    nodes = tuple(_node(index, node) for index, node in enumerate(entry["nodes"]))
+    return PackedModel(features, takes_ids, nodes, entry["output"], {}, {})
+
+
+def _used(network: PackedModel) -> set[str]:
+    """Names of the matrices and vectors that its nodes name."""
+    return {name for node in network.nodes for name in node.parameters.values()}
+
+
+def _with_arrays(
+    network: PackedModel, matrices: Mapping[str, StoredMatrix], vectors: Mapping[str, np.ndarray]
+) -> PackedModel:
+    used = _used(network)
+    return replace(
+        network,
+        matrices={name: matrix for name, matrix in matrices.items() if name in used},
+        vectors={name: vector for name, vector in vectors.items() if name in used},
     )
 
 

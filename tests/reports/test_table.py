@@ -151,3 +151,35 @@ def test_error_rates_on_splits_that_were_learnt_from_are_left_out(make_record):
     assert rows["Test WER"][1] != "-"
     notes = [note for note in comparison.notes if note.startswith("final")]
     assert "learnt from train and dev" in notes[0]
+
+
+def captioner(make_record, **changes):
+    """A captioning run: costs per caption, scores in [0, 10] and [0, 1], images."""
+    weights = {"recurrent": 2e6, "whole": 5e6, "recurrent_dense": 2e6, "whole_dense": 5e6}
+    flops = {"recurrent": 4e7, "whole": 7e7}
+    splits = {"train": {"images": 6000, "captions": 30000}, "dev": {"images": 1000}}
+    changes = {
+        "task": "captioning",
+        "cost": {"weights": weights, "flops_per_caption": flops | changes.pop("flops", {})},
+        "latency": {"milliseconds": 2.0, "runs": 10, "threads": 1, "engine": "torch eager"},
+        "data": {"name": "flickr8k", "splits": splits},
+        "scores": {"test": {"cider_d": 0.42, "bleu_4": 0.17, "rouge_l": 0.44, "bleu_1": 0.6}},
+    } | changes
+    return make_record(**changes)
+
+
+def test_captioners_are_compared_by_their_own_figures(make_record):
+    measured = {"recurrent": 8e6, "recurrent_measured": 4e6}
+    scores = {"test": {"cider_d": 0.441}, "test/beam 3": {"cider_d": 0.46}}
+    other = captioner(make_record, name="small", flops=measured, scores=scores)
+    table = comparison_table([captioner(make_record), other])
+    rows = dict(table.rows)
+    assert rows["FLOPs per caption, recurrent layers"] == ("40.0 M", "8.00 M (5.0x less)")
+    assert rows["FLOPs per caption, recurrent layers, zeros skipped"] == ("-", "4.00 M")
+    assert rows["Latency per caption, median"] == ("2.00 ms", "2.00 ms (same)")
+    assert rows["Test CIDEr-D"] == ("0.420", "0.441 (+0.021)")
+    assert rows["Test BLEU-4"] == ("0.170", "-")
+    assert rows["Test/beam 3 CIDEr-D"] == ("-", "0.460")
+    assert not any("audio" in name or "WER" in name or "BLEU-1" in name for name in rows)
+    assert "data flickr8k (6000 train, 1000 dev images)" in table.notes[0]
+    assert "latency by torch eager, 1 thread, 10 runs" in table.notes[0]

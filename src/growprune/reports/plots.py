@@ -27,7 +27,7 @@ _CELLS = 96
 
 
 def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
-    """Draw dev error rate, losses and density over the epochs, one column per recipe.
+    """Draw dev error rate or CIDEr-D, losses and density over the epochs, a column per recipe.
 
     Seeds share a column; phases of training are shaded. Rows share their scale over the recipes.
 
@@ -40,13 +40,15 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
     """
     epochs = [epoch for runs in groups.values() for run in runs for epoch in run.epochs]
     rows = [_draw_loss, _draw_density]
+    if any(epoch.dev_cider_d is not None for epoch in epochs):
+        rows.insert(0, _draw_cider_d)
     if any(epoch.dev_wer is not None for epoch in epochs):
         rows.insert(0, _draw_error_rate)
     tints = dict(zip(dict.fromkeys(e.phase for e in epochs), _PHASES * len(epochs), strict=False))
     figure = Figure(figsize=(1 + 5 * len(groups), 1 + 2.4 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(groups), sharex="col", sharey="row", squeeze=False)
     for column, (name, runs) in zip(grid.T, groups.items(), strict=True):
-        # An error rate on what was learnt must not be taken for one on new speech.
+        # A score on what was learnt must not be taken for one on something new.
         known = "\n(dev was learnt from too)" if "dev" in runs[0].learnt_splits else ""
         column[0].set_title(name + known, fontsize=12, fontweight="bold")
         for axes, draw in zip(column, rows, strict=True):
@@ -148,6 +150,12 @@ def _draw_error_rate(axes: Axes, run: Record, style: str) -> None:
     axes.set_ylim(bottom=0)
 
 
+def _draw_cider_d(axes: Axes, run: Record, style: str) -> None:
+    scores = [math.nan if e.dev_cider_d is None else e.dev_cider_d for e in run.epochs]
+    axes.plot(_numbers(run), scores, style, color=_DEV)
+    axes.set_ylim(bottom=0)
+
+
 def _draw_loss(axes: Axes, run: Record, style: str) -> None:
     for color, losses in (
         (_TRAIN, [e.train_loss for e in run.epochs]),
@@ -167,6 +175,7 @@ def _draw_density(axes: Axes, run: Record, style: str) -> None:
 
 _LABELS = {
     _draw_error_rate: "dev word error rate (%)",
+    _draw_cider_d: "dev CIDEr-D",
     _draw_loss: "loss",
     _draw_density: "active connections (%)",
 }

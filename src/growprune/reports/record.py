@@ -20,13 +20,14 @@ class _Part(BaseModel):
 
 
 class Epoch(_Part):
-    """One point of a run's curves; error rates are fractions."""
+    """One point of a run's curves; error rates are fractions, CIDEr-D is in [0, 10]."""
 
     epoch: int
     phase: str
     train_loss: float | None = None
     dev_loss: float | None = None
     dev_wer: float | None = None
+    dev_cider_d: float | None = None
     density: float | None = None
 
 
@@ -49,24 +50,27 @@ class Weights(_Part):
 
 
 class Flops(_Part):
-    """Floating-point operations per second of audio."""
+    """Floating-point operations, and how many there are where products skip zeros."""
 
     recurrent: float
     whole: float
+    recurrent_measured: float | None = None
+    whole_measured: float | None = None
 
 
 class Cost(_Part):
-    """What the model needs."""
+    """What the model needs: per second of audio, or per caption."""
 
     weights: Weights
-    flops_per_second: Flops
+    flops_per_second: Flops | None = None
+    flops_per_caption: Flops | None = None
 
 
 class Latency(_Part):
-    """Median time of one utterance and how it was measured."""
+    """Median time of one utterance or caption, and how it was measured."""
 
     milliseconds: float
-    audio_seconds: float
+    audio_seconds: float | None = None
     runs: int
     threads: int
     engine: str
@@ -75,8 +79,10 @@ class Latency(_Part):
 class Split(_Part):
     """Size of one split of the data."""
 
-    utterances: int
+    utterances: int | None = None
     seconds: float | None = None
+    images: int | None = None
+    captions: int | None = None
 
 
 class Data(_Part):

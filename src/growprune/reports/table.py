@@ -9,7 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from growprune.reports.record import Latency, Record, check_record, group_by_recipe
+from growprune.reports.record import Flops, Latency, Record, Split, check_record, group_by_recipe
+
+_Write = Callable[[float, float | None], str]
+_Compare = Callable[[float, float], str]
 
 _ABSENT = "-"
 _PREFIXES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1, ""))
@@ -42,7 +45,7 @@ def comparison_table(records: Sequence[Mapping[str, Any] | Record]) -> Compariso
     """Compare runs with the first one's recipe; runs that differ only in their seed are merged.
 
     Several seeds are given as mean ± sample standard deviation. Costs carry their ratio to the
-    first column, error rates their difference in percentage points.
+    first column, scores their difference, that of error rates in percentage points.
 
     Args:
         records: parsed `record.json` files, in the order of the columns.
@@ -86,8 +89,8 @@ class _Metric:
 
     name: str
     value: Callable[[Record], float | None]
-    write: Callable[[float, float | None], str]
-    compare: Callable[[float, float], str]
+    write: _Write
+    compare: _Compare
 
 
 def _metrics(records: Sequence[Record]) -> list[_Metric]:
@@ -97,45 +100,46 @@ def _metrics(records: Sequence[Record]) -> list[_Metric]:
         _Metric("... if dense", lambda r: r.cost.weights.recurrent_dense, _amount, _ratio),
         _Metric("Weights, whole model", lambda r: r.cost.weights.whole, _amount, _ratio),
         _Metric("... if dense", lambda r: r.cost.weights.whole_dense, _amount, _ratio),
-        _Metric(
-            "FLOPs per second of audio, recurrent layers",
-            lambda r: r.cost.flops_per_second.recurrent,
-            _amount,
-            _ratio,
-        ),
-        _Metric(
-            "FLOPs per second of audio, whole model",
-            lambda r: r.cost.flops_per_second.whole,
-            _amount,
-            _ratio,
-        ),
-        _Metric("Latency per utterance, median", _latency, _milliseconds, _ratio),
-        *_error_rates(records),
+        *(_flops(unit, part) for unit in _UNITS for part in _PARTS),
+        *(_latency(task, what) for task, what in _USES.items()),
+        *_scores(records),
         _Metric("Training time", lambda r: r.seconds / 60, _minutes, _ratio),
     ]
 
 
-def _error_rates(records: Sequence[Record]) -> list[_Metric]:
-    """Two rows per scored split: dev, test, then the others such as "test/beam"."""
+def _flops(unit: str, part: str) -> _Metric:
+    def value(record: Record) -> float | None:
+        flops: Flops | None = getattr(record.cost, f"flops_per_{unit}")
+        return None if flops is None else getattr(flops, part)
+
+    return _Metric(f"FLOPs per {_UNITS[unit]}, {_PARTS[part]}", value, _amount, _ratio)
+
+
+def _latency(task: str, what: str) -> _Metric:
+    def value(record: Record) -> float | None:
+        return record.latency.milliseconds if record.latency and record.task == task else None
+
+    return _Metric(f"Latency per {what}, median", value, _milliseconds, _ratio)
+
+
+def _scores(records: Sequence[Record]) -> list[_Metric]:
+    """Rows per scored split: dev, test, then the others such as "test/beam"."""
     order = {"dev": 0, "test": 1}
     splits = sorted({s for r in records for s in r.scores}, key=lambda s: (order.get(s, 2), s))
 
-    def metric(split: str, rate: str) -> _Metric:
-        name = f"{split.capitalize()} {rate.upper()}"
-        return _Metric(name, lambda r: _score(r, split, rate), _percent, _points)
+    def metric(split: str, key: str) -> _Metric:
+        name, write, compare = _SCORES[key]
+        title = f"{split[0].upper()}{split[1:]} {name}"
+        return _Metric(title, lambda r: _score(r, split, key), write, compare)
 
-    return [metric(split, rate) for split in splits for rate in ("wer", "cer")]
+    return [metric(split, key) for split in splits for key in _SCORES]
 
 
-def _score(record: Record, split: str, rate: str) -> float | None:
-    """An error rate; none on a split that was learnt from."""
+def _score(record: Record, split: str, key: str) -> float | None:
+    """A score; none on a split that was learnt from."""
     if split.partition("/")[0] in record.learnt_splits:
         return None
-    return record.scores.get(split, {}).get(rate)
-
-
-def _latency(record: Record) -> float | None:
-    return record.latency.milliseconds if record.latency else None
+    return record.scores.get(split, {}).get(key)
 
 
 def _row(metric: _Metric, groups: Sequence[Sequence[Record]]) -> tuple[str, tuple[str, ...]]:
@@ -171,6 +175,10 @@ def _percent(mean: float, spread: float | None) -> str:
     return f"{_pair(100 * mean, None if spread is None else 100 * spread, 1)} %"
 
 
+def _fraction(mean: float, spread: float | None) -> str:
+    return _pair(mean, spread, 3)
+
+
 def _with_spread(mean: float, spread: float | None) -> str:
     """Three significant digits, and the spread to the same decimal place; 0 spread is left out."""
     # A mean such as 9.996 will be written as 10.0, hence the margin.
@@ -195,6 +203,28 @@ def _points(value: float, first: float) -> str:
     return f"{100 * (value - first):+.1f}"
 
 
+def _difference(value: float, first: float) -> str:
+    return f"{value - first:+.3f}"
+
+
+_UNITS = {"second": "second of audio", "caption": "caption"}
+_PARTS = {
+    "recurrent": "recurrent layers",
+    "recurrent_measured": "recurrent layers, zeros skipped",
+    "whole": "whole model",
+    "whole_measured": "whole model, zeros skipped",
+}
+_USES = {"speech": "utterance", "captioning": "caption"}
+"""What one run of a task's model gives."""
+_SCORES: dict[str, tuple[str, _Write, _Compare]] = {
+    "wer": ("WER", _percent, _points),
+    "cer": ("CER", _percent, _points),
+    "cider_d": ("CIDEr-D", _fraction, _difference),
+    "bleu_4": ("BLEU-4", _fraction, _difference),
+    "rouge_l": ("ROUGE-L", _fraction, _difference),
+}
+
+
 def _note(name: str, group: Sequence[Record]) -> str:
     """Seeds, data, code and hardware of one column; what differs between its runs is listed."""
     parts = [
@@ -213,10 +243,16 @@ def _distinct(values: Iterable[str]) -> str:
 
 
 def _data(record: Record) -> str:
-    sizes = [f"{split.utterances} {name}" for name, split in record.data.splits.items()]
-    text = f"{record.data.name} ({', '.join(sizes)} utterances)" if sizes else record.data.name
+    splits = record.data.splits
+    sizes = [f"{_size(split)} {name}" for name, split in splits.items()]
+    things = "images" if any(split.images for split in splits.values()) else "utterances"
+    text = f"{record.data.name} ({', '.join(sizes)} {things})" if sizes else record.data.name
     learnt = record.learnt_splits
     return text if learnt == ("train",) else f"{text}, learnt from {' and '.join(learnt)}"
+
+
+def _size(split: Split) -> int | None:
+    return split.images or split.utterances
 
 
 def _commit(record: Record) -> str:
@@ -239,10 +275,9 @@ def _hardware(record: Record) -> str:
 
 
 def _measured(latency: Latency) -> str:
-    return (
-        f"{latency.engine}, {latency.threads} thread{'s' if latency.threads > 1 else ''}, "
-        f"{latency.runs} runs over {latency.audio_seconds:.1f} s of audio"
-    )
+    threads = f"{latency.threads} thread{'s' if latency.threads > 1 else ''}"
+    over = "" if latency.audio_seconds is None else f" over {latency.audio_seconds:.1f} s of audio"
+    return f"{latency.engine}, {threads}, {latency.runs} runs{over}"
 
 
 def _reading(groups: Mapping[str, Sequence[Record]]) -> list[str]:
@@ -250,7 +285,8 @@ def _reading(groups: Mapping[str, Sequence[Record]]) -> list[str]:
     lines = ["Weights: active connections and biases. FLOPs: two per active connection and use."]
     if len(groups) > 1:
         lines.append(
-            f"In brackets: factor to {next(iter(groups))}; for error rates, percentage points."
+            f"In brackets: factor to {next(iter(groups))}; for scores, the difference, in "
+            "percentage points where they are error rates."
         )
     if any(len(group) > 1 for group in groups.values()):
         lines.append("Several seeds: mean ± standard deviation over the seeds.")

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import reduce
 from math import exp
-from operator import or_
 
 import numpy as np
 
@@ -34,10 +32,8 @@ def bleu(
     found, written = np.zeros(ORDERS), np.zeros(ORDERS)
     length = reference_length = 0
     for sentences, candidate in split_pairs(references, candidates, split):
-        counts = ngrams(candidate)
-        most = reduce(or_, map(ngrams, sentences))
-        found += _per_order(counts & most)
-        written += _per_order(counts)
+        found += _matches(ngrams(candidate), [ngrams(sentence) for sentence in sentences])
+        written += np.maximum(len(candidate) - np.arange(ORDERS), 0)
         length += len(candidate)
         reference_length += _closest([len(sentence) for sentence in sentences], len(candidate))
     shares = (found + ABOVE) / (written + BELOW)
@@ -47,11 +43,12 @@ def bleu(
     return first, second, third, fourth
 
 
-def _per_order(counts: Counter[NGram]) -> np.ndarray:
-    """How many n-grams of 1, 2, ... tokens, `(ORDERS,)`."""
-    total = np.zeros(ORDERS)
+def _matches(counts: Counter[NGram], references: Sequence[Counter[NGram]]) -> list[int]:
+    """How many n-grams of 1, 2, ... tokens a reference has, too."""
+    total = [0] * ORDERS
     for ngram, count in counts.items():
-        total[len(ngram) - 1] += count
+        most = max(reference.get(ngram, 0) for reference in references)
+        total[len(ngram) - 1] += min(count, most)
     return total
 
 

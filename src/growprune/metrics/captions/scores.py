@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from growprune.metrics.captions.bleu import bleu
 from growprune.metrics.captions.cider import cider_d
+from growprune.metrics.captions.pairs import split_references
 from growprune.metrics.captions.rouge import rouge_l
 from growprune.metrics.captions.tokens import tokenize
 
@@ -36,14 +37,11 @@ def score_captions(references: Sequence[Sequence[str]], candidates: Sequence[str
         references: Sentences of each image, one or more.
         candidates: A sentence for each image.
     """
-    expected = [[_spaced(text) for text in texts] for texts in references]
-    written = [_spaced(text) for text in candidates]
+    split = split_references(references, tokenize)
+    expected = [[" ".join(tokens) for tokens in texts] for texts in split]
+    written = [" ".join(tokenize(text)) for text in candidates]
     return CaptionScores(
         bleu=bleu(expected, written, str.split),
         rouge_l=rouge_l(expected, written, str.split),
         cider_d=cider_d(expected, written, str.split),
     )
-
-
-def _spaced(text: str) -> str:
-    return " ".join(tokenize(text))

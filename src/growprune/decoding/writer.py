@@ -1,6 +1,6 @@
 """How captions are written: searched for or drawn, by whatever model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,7 +57,15 @@ class Writer:
     longest: int = 20
     length_penalty: float = 0.0
     temperature: float | None = None
-    seed: int = 0
+    seed: int | tuple[int, ...] = 0
+
+    def captions(
+        self, model: Language, features: np.ndarray, decode: Callable[[Iterable[int]], str]
+    ) -> list[Caption]:
+        """A caption for each of the images `(images, width)`; `decode` makes text of words."""
+        return [
+            Caption(decode(sentence.words), sentence.log_prob) for sentence in self(model, features)
+        ]
 
     def __call__(self, model: Language, features: np.ndarray) -> list[Sentence]:
         """A sentence for each of the images `(images, width)`; never one with an unknown word."""

@@ -1,15 +1,31 @@
 """From packed model to text; runs without torch."""
 
+from growprune.pipelines.caption_evaluation import (
+    CaptionEvaluation,
+    CaptionWriter,
+    WrittenCaption,
+    evaluate_captions,
+    measure_caption_latency,
+    split_features,
+)
+from growprune.pipelines.captioner import Captioner
 from growprune.pipelines.evaluation import Transcriber, evaluate, measure_latency
 from growprune.pipelines.image_encoder import EncoderSettings, ImageEncoder
 from growprune.pipelines.recognizer import Recognizer, TextStream
 
 __all__ = [
+    "CaptionEvaluation",
+    "CaptionWriter",
+    "Captioner",
     "EncoderSettings",
     "ImageEncoder",
     "Recognizer",
     "TextStream",
     "Transcriber",
+    "WrittenCaption",
     "evaluate",
+    "evaluate_captions",
+    "measure_caption_latency",
     "measure_latency",
+    "split_features",
 ]

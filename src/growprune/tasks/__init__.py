@@ -7,16 +7,23 @@ from typing import Any
 from growprune.data import open_captions, open_corpus, open_features
 from growprune.errors import DataError, RecipeError
 from growprune.export import Packed
-from growprune.tasks.captioning import CaptioningRecipe, CaptioningTask
-from growprune.tasks.speech import SpeechRecipe, SpeechTask
+from growprune.tasks.captioning import Captioner, CaptioningRecipe, CaptioningTask
+from growprune.tasks.captioning import packing as captioning_packing
+from growprune.tasks.speech import Recognizer, SpeechRecipe, SpeechTask
 from growprune.tasks.speech import packing as speech_packing
 from growprune.training import Recipe, Task, load_weights, read_table, validate
 
 RECIPES: dict[str, type[Recipe]] = {"captioning": CaptioningRecipe, "speech": SpeechRecipe}
 """Every task's kind of recipe."""
 
-PACKERS = {"speech": speech_packing.pack_run}
+PACKERS = {"captioning": captioning_packing.pack_run, "speech": speech_packing.pack_run}
 """How each task's runs become packed models."""
+
+MODELS: dict[str, type[Captioner] | type[Recognizer]] = {
+    "captioning": Captioner,
+    "speech": Recognizer,
+}
+"""What each task's finished runs are used by."""
 
 
 def open_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -52,6 +59,16 @@ def open_task(recipe: Recipe, data: Path, features: Path | None = None, seed: in
     if features is not None:
         raise DataError(f"recipe {recipe.name} is of the speech task; leave out --features")
     return SpeechTask(recipe, open_corpus(data), seed)
+
+
+def open_run(folder: Path) -> Captioner | Recognizer:
+    """The model of a finished run, ready for use.
+
+    Raises:
+        CheckpointError: there is no finished model, or it is damaged.
+        RecipeError: it is of an unknown task.
+    """
+    return MODELS[_task(load_weights(folder).recipe, str(folder))].from_run(folder)
 
 
 def pack_run(

@@ -79,7 +79,7 @@ class Captioner:
         beam: int = 3,
         length_penalty: float = 0.0,
         temperature: float | None = None,
-        seed: int = 0,
+        seed: int | tuple[int, ...] = 0,
     ) -> list[Caption]:
         """Captions of images, the likeliest that a beam search finds or drawn by chance.
 
@@ -91,10 +91,7 @@ class Captioner:
             seed: of the draws.
         """
         writer = Writer(beam, self.recipe.data.longest, length_penalty, temperature, seed)
-        return [
-            Caption(self.vocabulary.decode(sentence.words), sentence.log_prob)
-            for sentence in writer(self, features)
-        ]
+        return writer.captions(self, features, self.vocabulary.decode)
 
     # What `Writer` needs
 

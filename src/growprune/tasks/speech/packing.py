@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from growprune.errors import CheckpointError
 from growprune.export import Builder, Packed, Parameters, layers
 from growprune.nn import HLSTM
 from growprune.runtime.packed_file import INPUT
+from growprune.tasks.provenance import provenance
 from growprune.tasks.speech.model import ConvolutionBlock, RecurrentStack, SpeechModel
 from growprune.tasks.speech.recognizer import Recognizer
 from growprune.tasks.speech.settings import SpeechRecipe
-from growprune.training import load_local, read_record
 
 
 def pack_run(
@@ -39,7 +38,7 @@ def pack_run(
     """
     recognizer = Recognizer.from_run(folder)
     described = speech_info(recognizer.model, recognizer.recipe) | {
-        "provenance": _provenance(Path(folder), recognizer.recipe.name)
+        "provenance": provenance(folder, recognizer.recipe.name)
     }
     return pack_model(
         recognizer.model,
@@ -155,12 +154,3 @@ def _norm(builder: Builder, path: str, norm: nn.Module, x: str) -> str:
     if isinstance(norm, nn.LayerNorm):
         return layers.layer_norm(builder, path, norm, x)
     return x
-
-
-def _provenance(folder: Path, recipe: str) -> dict[str, Any]:
-    """Where the model comes from: recipe, seed, and the commit if the run has a record."""
-    try:
-        commit = read_record(folder).get("commit")
-    except CheckpointError:
-        commit = None
-    return {"recipe": recipe, "seed": load_local(folder).get("seed"), "commit": commit}

@@ -1,0 +1,135 @@
+"""The captioner as a packed model, with all that a program needs to write with it.
+
+Three networks in one file: the decoder, which is stepped, and as its parts `image` and `words` the
+two ways into it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from growprune.export import Builder, Packed, Parameters, layers
+from growprune.export.parameters import vector
+from growprune.runtime.packed_file import INPUT
+from growprune.tasks.captioning.captioner import Captioner
+from growprune.tasks.captioning.model import CaptionModel, StandardNorm
+from growprune.tasks.provenance import provenance
+
+
+def pack_run(
+    folder: str | Path,
+    *,
+    layout: str = "auto",
+    weights: str = "float32",
+    info: Mapping[str, Any] | None = None,
+) -> Packed:
+    """Pack the model of a run.
+
+    Args:
+        folder: what `growprune train` left.
+        layout: as in `growprune.export.pack`.
+        weights: as in `growprune.export.pack`.
+        info: more of it, beside what `captioner_info` gives.
+
+    Raises:
+        CheckpointError: there is no finished model, or it is damaged.
+        ValueError: an unknown layout or kind of weights.
+    """
+    captioner = Captioner.from_run(folder)
+    described = captioner_info(captioner) | {
+        "provenance": provenance(folder, captioner.recipe.name)
+    }
+    return pack_model(
+        captioner.model,
+        captioner.masks,
+        layout=layout,
+        weights=weights,
+        info=described | dict(info or {}),
+    )
+
+
+def pack_model(
+    model: CaptionModel,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    *,
+    layout: str = "auto",
+    weights: str = "float32",
+    info: Mapping[str, Any] | None = None,
+) -> Packed:
+    """Pack a decoder.
+
+    Args:
+        model: the network.
+        masks: as in `growprune.export.pack`, and so are the others.
+        layout: see there.
+        weights: see there.
+        info: see there.
+
+    Raises:
+        ValueError: a mask that does not fit, an unknown layout or kind of weights.
+    """
+    parameters = Parameters(model, masks)
+    decoder = _decoder(parameters, model).finish(
+        "log_softmax", layout=layout, weights=weights, info=info
+    )
+    # A tied matrix is looked up row by row as well, and shared where its layout allows that.
+    is_shared = model.settings.tied and decoder.contents.matrices["output.weight"].layout == "dense"
+    table = "output.weight" if is_shared else "embedding.weight"
+    image = _image(parameters, model).finish("image", layout=layout, weights=weights)
+    words = _words(parameters, model, table).finish("embedding", weights=weights)
+    parameters.check_all_used()
+    contents = replace(decoder.contents, parts={"image": image.contents, "words": words.contents})
+    ahead = image.choices if is_shared else image.choices + words.choices
+    return Packed(contents, ahead + decoder.choices)
+
+
+def captioner_info(captioner: Captioner) -> dict[str, Any]:
+    """What a packed captioner says of itself.
+
+    - task: "captioning"
+    - words: those of the outputs; output 0 ends a caption, output 1 is the unknown word
+    - encoder: what computes the features it reads: `name`, `pool` and `width`
+    - longest: words after which a caption is cut
+    """
+    return {
+        "task": "captioning",
+        "words": list(captioner.vocabulary.words),
+        "encoder": captioner.encoder,
+        "longest": captioner.recipe.data.longest,
+    }
+
+
+def _image(parameters: Parameters, model: CaptionModel) -> Builder:
+    """From features `(width,)` to what the recurrent layers read."""
+    builder = Builder([model.image.in_features])
+    x = INPUT
+    norm = model.normalise
+    if isinstance(norm, StandardNorm):
+        mean, scale = (vector(part, model.image.in_features) for part in (norm.mean, norm.scale))
+        vectors = {"scale": scale, "shift": -mean * scale}
+        x = builder.add("normalise", "affine", [x], vectors=vectors)
+    elif isinstance(norm, nn.LayerNorm):
+        x = layers.layer_norm(builder, "normalise", norm, x)
+    layers.linear(builder, parameters, "image", model.image, x)
+    return builder
+
+
+def _words(parameters: Parameters, model: CaptionModel, table: str) -> Builder:
+    """From words' numbers to what the recurrent layers read; `table` is what to store it by."""
+    builder = Builder([], takes_ids=True)
+    weight = parameters.weight(model.embedding, "weight")
+    builder.add("embedding", "embedding", [INPUT], {"weight": (table, weight)})
+    return builder
+
+
+def _decoder(parameters: Parameters, model: CaptionModel) -> Builder:
+    """From what the recurrent layers read to the next word's log-probabilities."""
+    builder = Builder([model.settings.embedding_size])
+    (x,) = layers.recurrent(builder, parameters, "recurrent", model.recurrent, INPUT)[-1]
+    x = layers.linear(builder, parameters, "output", model.output, x)
+    builder.add("log_softmax", "log_softmax", [x])
+    return builder

@@ -166,16 +166,16 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    from growprune.cli import demo
+    from growprune.cli.demo import speech
 
     names = ("demo-lstm", "demo-hlstm-gp")
     small = [value for value in TINY if not value.startswith(("plan", "model"))]
     for name, sets in zip(names, ([*small, TINY[0]], TINY), strict=True):
         lines = [f'extends = "{name}"', f'name = "{name}"', *sets]
         (tmp_path / f"{name}.toml").write_text("\n".join(lines))
-    monkeypatch.setattr(demo, "RECIPES", [str(tmp_path / f"{name}.toml") for name in names])
+    monkeypatch.setattr(speech, "RECIPES", [str(tmp_path / f"{name}.toml") for name in names])
     monkeypatch.setattr(
-        demo, "make_corpus", lambda out, progress: make_corpus(out, 0, train=12, dev=3, test=3)
+        speech, "make_corpus", lambda out, progress: make_corpus(out, 0, train=12, dev=3, test=3)
     )
     out = tmp_path / "demo"
     output = run("demo", "--out", out)

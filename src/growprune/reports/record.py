@@ -70,6 +70,7 @@ class Latency(_Part):
     """Median time of one utterance or caption, and how it was measured."""
 
     milliseconds: float
+    milliseconds_beam_3: float | None = None
     audio_seconds: float | None = None
     runs: int
     threads: int

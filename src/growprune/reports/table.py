@@ -101,7 +101,9 @@ def _metrics(records: Sequence[Record]) -> list[_Metric]:
         _Metric("Weights, whole model", lambda r: r.cost.weights.whole, _amount, _ratio),
         _Metric("... if dense", lambda r: r.cost.weights.whole_dense, _amount, _ratio),
         *(_flops(unit, part) for unit in _UNITS for part in _PARTS),
-        *(_latency(task, what) for task, what in _USES.items()),
+        _latency("Latency per utterance, median", "speech", "milliseconds"),
+        _latency("Latency per caption, median", "captioning", "milliseconds"),
+        _latency("... with beam 3", "captioning", "milliseconds_beam_3"),
         *_scores(records),
         _Metric("Training time", lambda r: r.seconds / 60, _minutes, _ratio),
     ]
@@ -115,11 +117,13 @@ def _flops(unit: str, part: str) -> _Metric:
     return _Metric(f"FLOPs per {_UNITS[unit]}, {_PARTS[part]}", value, _amount, _ratio)
 
 
-def _latency(task: str, what: str) -> _Metric:
+def _latency(name: str, task: str, key: str) -> _Metric:
     def value(record: Record) -> float | None:
-        return record.latency.milliseconds if record.latency and record.task == task else None
+        if record.latency is None or record.task != task:
+            return None
+        return getattr(record.latency, key)
 
-    return _Metric(f"Latency per {what}, median", value, _milliseconds, _ratio)
+    return _Metric(name, value, _milliseconds, _ratio)
 
 
 def _scores(records: Sequence[Record]) -> list[_Metric]:
@@ -214,8 +218,6 @@ _PARTS = {
     "whole": "whole model",
     "whole_measured": "whole model, zeros skipped",
 }
-_USES = {"speech": "utterance", "captioning": "caption"}
-"""What one run of a task's model gives."""
 _SCORES: dict[str, tuple[str, _Write, _Compare]] = {
     "wer": ("WER", _percent, _points),
     "cer": ("CER", _percent, _points),

@@ -35,17 +35,29 @@ def read_coco(files: Sequence[Path], name: str, folder: Path) -> CaptionCorpus:
 
 def _listed(source: Path) -> Iterator[Listed]:
     content = parse_object(read_text(source), str(source))
-    images = objects(content, "images", str(source))
-    names = {image.get("id"): text_of(image, "file_name", str(source)) for image in images}
-    captions: dict[Any, list[str]] = {image: [] for image in names}
+    names: dict[int | str, str] = {}
+    for entry in objects(content, "images", str(source)):
+        name = text_of(entry, "file_name", str(source))
+        image = _id_of(entry, "id", f"{source}: image {name}")
+        if image in names:
+            raise DataError(f"{source}: images {names[image]} and {name} have the same id {image}")
+        names[image] = name
+    captions: dict[int | str, list[str]] = {image: [] for image in names}
     for annotation in objects(content, "annotations", str(source)):
-        image = annotation.get("image_id")
+        image = _id_of(annotation, "image_id", f"{source}: a caption")
         if image not in captions:
             raise DataError(f"{source}: a caption is of image {image!r}, which is not listed")
         captions[image].append(text_of(annotation, "caption", f"{source}: image {names[image]}"))
     kind = source.stem.removeprefix("captions_")
     for image, name in names.items():
         yield Listed(name, kind, tuple(captions[image]), _split(kind, name))
+
+
+def _id_of(entry: dict[str, Any], key: str, place: str) -> int | str:
+    value = entry.get(key)
+    if not isinstance(value, int | str):
+        raise DataError(f"{place}: {key!r} is {value!r}; it must be a number")
+    return value
 
 
 def _split(kind: str, name: str) -> str | None:

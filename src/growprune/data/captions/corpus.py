@@ -93,18 +93,21 @@ def gather(name: str, folder: Path, listed: Iterable[Listed], source: Path) -> C
         source: The file, for messages.
 
     Raises:
-        DataError: an image is listed twice, has no caption or an empty one, or an unknown split.
+        DataError: an image is listed twice, has no name, no caption or an empty one, or an unknown
+            split.
     """
     splits: dict[str, list[CaptionedImage]] = {split: [] for split in _ORDER}
     seen: set[str] = set()
     for image in listed:
+        if not image.name.strip():
+            raise DataError(f"{source}: lists an image without a file name; write it")
         if image.name in seen:
             raise DataError(f"{source}: lists image {image.name} twice; keep one of the two")
         seen.add(image.name)
         _check_captions(image, source)
         split = _split(image, source)
         if split:
-            path = _picture(folder, image)
+            path = _picture(folder, image, source)
             splits[split].append(CaptionedImage(image.name, path, image.captions))
     found = {split: tuple(images) for split, images in splits.items() if images}
     if not found:
@@ -147,11 +150,17 @@ def _split(image: Listed, source: Path) -> str | None:
         ) from None
 
 
-def _picture(folder: Path, image: Listed) -> Path | None:
+def _picture(folder: Path, image: Listed, source: Path) -> Path | None:
     candidates = (
         folder / image.folder / image.name,
         folder / "images" / image.folder / image.name,
         folder / "images" / image.name,
         folder / image.name,
     )
-    return next((path for path in candidates if path.is_file()), None)
+    try:
+        return next((path for path in candidates if path.is_file()), None)
+    except OSError as error:  # a name that cannot be one, such as a caption in its place
+        raise DataError(
+            f"{source}: image {image.name[:60]} cannot be looked for ({error.strerror}); correct "
+            "its name"
+        ) from error

@@ -18,7 +18,8 @@ from growprune.errors import DataError
 def is_karpathy(content: dict[str, Any]) -> bool:
     """Whether a parsed JSON file has this layout."""
     images = content.get("images")
-    return isinstance(images, list) and bool(images) and "sentences" in dict(images[0])
+    first = images[0] if isinstance(images, list) and images else None
+    return isinstance(first, dict) and "sentences" in first
 
 
 def read_karpathy(content: dict[str, Any], source: Path, folder: Path) -> CaptionCorpus:

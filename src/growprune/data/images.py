@@ -65,18 +65,24 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
 def image_files(folder: str | Path) -> list[Path]:
     """The pictures in a folder and in those below it, by their suffixes, in order of their names.
 
+    Hidden files, whose names begin with a dot, are left out.
+
     Raises:
         DataError: there is no such folder, or no picture in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; check the path")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = sorted(path for path in folder.rglob("*") if _is_shown(path) and path.is_file())
     if not files:
         raise DataError(
             f"{folder}: no pictures in it; looked for {', '.join(sorted(_SUFFIXES))} files"
         )
     return files
+
+
+def _is_shown(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
 
 def _pillow():  # type: ignore[no-untyped-def]  # a module has no better type
@@ -104,8 +110,10 @@ def _as_rgb(image: "Image") -> "Image":
     from PIL import Image, ImageOps
 
     image.load()
+    # Of the formats read, only PPM has 16 bits in this mode.
+    deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
+    if deep:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError("32 bits a pixel")

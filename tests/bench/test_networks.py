@@ -4,7 +4,7 @@ import pytest
 from growprune import runtime
 from growprune.bench import torch_network
 from growprune.bench.engines import one_thread, onnxruntime_session
-from growprune.bench.onnx_network import network, whole
+from growprune.bench.onnx_network import network, step, whole
 from growprune.runtime import PackedModel, StoredMatrix
 from growprune.runtime.graph import Node
 
@@ -46,7 +46,11 @@ def sequence(*features, time=9):
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("depths", [[0, 0, 0, 0], [1, 1, 1, 1], [0, 2, 1, 3]])
 def test_lstm_and_hlstm(depths, reverse):
-    width, hidden, inner = 5, 6, 7
+    matrices, vectors, attributes, parameters = lstm_parts(5, 6, 7, depths, reverse)
+    check(packed((5,), [("lstm", attributes, parameters)], matrices, vectors), sequence(5))
+
+
+def lstm_parts(width, hidden, inner, depths, reverse):
     names = [f"{g}_{s}" for g, d in zip("ifgo", depths, strict=True) for s in range(1, d + 1)]
     last = {f"{g}_{d}" for g, d in zip("ifgo", depths, strict=True)}
     rows = sum(inner if depth else hidden for depth in depths)
@@ -55,8 +59,7 @@ def test_lstm_and_hlstm(depths, reverse):
     vectors = {"bias": vector(rows)}
     vectors |= {f"bias_{n}": vector(hidden if n in last else inner) for n in names}
     attributes = {"reverse": reverse, "slope": 0.01, "depths": depths}
-    parameters = {name: name for name in (*matrices, *vectors)}
-    check(packed((width,), [("lstm", attributes, parameters)], matrices, vectors), sequence(width))
+    return matrices, vectors, attributes, {name: name for name in (*matrices, *vectors)}
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -131,3 +134,27 @@ def test_zeros_are_filled_in():
          "values": np.array([5, 7], np.float32)},
     )  # fmt: skip
     np.testing.assert_array_equal(whole(sparse), [[0, 0, 5], [7, 0, 0]])
+
+
+@pytest.mark.parametrize("depths", [[0, 0, 0, 0], [1, 1, 1, 1], [0, 2, 1, 3]])
+def test_steps_carry_states_as_ours_do(depths):
+    width, hidden = 5, 6
+    matrices, vectors, attributes, parameters = lstm_parts(width, hidden, 7, depths, False)
+    matrices["w"], vectors["b"] = matrix(4, hidden), vector(4)
+    nodes = [
+        ("lstm", attributes, parameters),
+        ("linear", {}, {"weight": "w", "bias": "b"}),
+        ("log_softmax", {}, {}),
+    ]
+    model = packed((width,), nodes, matrices, vectors)
+    made, carried = step(model)
+    assert carried == {"lstm 0": hidden}
+    session, ours = onnxruntime_session(made), runtime.build(model, "test")
+    x = RNG.standard_normal((4, 3, width)).astype(np.float32)  # 4 steps of 3 rows
+    state, theirs = None, np.zeros((2, 3, hidden), np.float32)
+    for rows in x:
+        wanted, state = ours.step(rows, state)
+        found, *theirs = session.run(
+            None, {"input": rows, "lstm 0/h": theirs[0], "lstm 0/c": theirs[1]}
+        )
+        np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)

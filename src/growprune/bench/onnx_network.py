@@ -31,6 +31,29 @@ def network(packed: PackedModel) -> bytes:
     )
 
 
+def step(packed: PackedModel) -> tuple[bytes, dict[str, int]]:
+    """The whole network for one step of any number of rows, with what it carries along.
+
+    Every LSTM or H-LSTM has the inputs `NAME/h` and `NAME/c`, `(rows, hidden)`, and the outputs
+    `NAME/next h` and `NAME/next c` after the network's own.
+
+    Returns:
+        The model, and the width of what each layer carries, by its name.
+    """
+    shapes = checked_shapes(packed)
+    graph = _StepGraph(packed, shapes)
+    for node in packed.nodes:
+        graph.add(node)
+    carried = {node.name: shapes[node.name].features[0] for node in packed.nodes
+               if node.op == "lstm"}  # fmt: skip
+    values = {"input": ("rows", *shapes["input"].features)}
+    values |= {f"{n}/{part}": ("rows", size) for n, size in carried.items() for part in "hc"}
+    found = {packed.output: ("rows", *shapes[packed.output].features)}
+    found |= {f"{n}/next {part}": ("rows", size) for n, size in carried.items() for part in "hc"}
+    model = model_bytes(graph.nodes, values, found, graph.constants, takes_ids=packed.takes_ids)
+    return model, carried
+
+
 def whole(matrix: StoredMatrix) -> Array:
     """A stored matrix with its zeros, `(rows, columns)` in float32."""
     identity = np.eye(matrix.shape[1], dtype=np.float32)
@@ -193,12 +216,7 @@ class _Graph:
         h, c, from_x, h_next, c_next, y = (
             f"{node.name}/{name}" for name in ("h", "c", "from x", "next h", "next c", "y")
         )
-        first = body.op("Add", [from_x, body.op("MatMul", [h, self.constant(hh.T)])])
-        gates = self._gates(node, body, first, rows)
-        i, f, o = (body.op("Sigmoid", [gates[gate]]) for gate in "ifo")
-        g = body.op("Tanh", [gates["g"]])
-        body.op("Add", [body.op("Mul", [f, c]), body.op("Mul", [i, g])], to=c_next)
-        body.op("Mul", [o, body.op("Tanh", [c_next])], to=h_next)
+        body._cell(node, from_x, hh, (h, c), (h_next, c_next))
         body.op("Identity", [h_next], to=y)
 
         def values(sizes: Mapping[str, int]) -> list[Any]:
@@ -214,19 +232,32 @@ class _Graph:
             values({h_next: hidden, c_next: hidden, y: hidden}),
         )
 
-    def _gates(self, node: Node, body: "_Graph", first: str, rows: int) -> dict[str, str]:
+    def _cell(
+        self, node: Node, from_x: str, hh: Array, state: tuple[str, str], to: tuple[str, str]
+    ) -> None:
+        """One step, from the inputs' product and `h, c` to the next `h, c`, named `to`."""
+        h, c = state
+        h_next, c_next = to
+        first = self.op("Add", [from_x, self.op("MatMul", [h, self.constant(hh.T)])])
+        gates = self._gates(node, first, len(hh))
+        i, f, o = (self.op("Sigmoid", [gates[gate]]) for gate in "ifo")
+        g = self.op("Tanh", [gates["g"]])
+        self.op("Add", [self.op("Mul", [f, c]), self.op("Mul", [i, g])], to=c_next)
+        self.op("Mul", [o, self.op("Tanh", [c_next])], to=h_next)
+
+    def _gates(self, node: Node, first: str, rows: int) -> dict[str, str]:
         """Names of the gates' sums, by gate."""
         gates, start = {}, 0
         for gate, depth in zip(GATES, node.attributes["depths"], strict=True):
             stages = [f"{gate}_{stage}" for stage in range(1, depth + 1)]
             weights = [self._parameter(node, stage) for stage in stages]
             width = weights[0].shape[1] if weights else self._shapes[node.name].features[0]
-            bounds = [self.constant(np.array([edge])) for edge in (start, start + width)]
-            value = body.op("Slice", [first, *bounds])
+            edges = [self.constant(np.array([edge])) for edge in (start, start + width, -1)]
+            value = self.op("Slice", [first, *edges])
             for stage, weight in zip(stages, weights, strict=True):
-                value = body.op("LeakyRelu", [value], alpha=float(node.attributes["slope"]))
+                value = self.op("LeakyRelu", [value], alpha=float(node.attributes["slope"]))
                 bias = self._parameter(node, f"bias_{stage}")
-                value = body._product(value, weight, bias)
+                value = self._product(value, weight, bias)
             gates[gate] = value
             start += width
         assert start == rows
@@ -277,6 +308,34 @@ class _Graph:
         ahead = 1 if self._shapes[node.name].clock is None else 2
         order = [*range(ahead), *(ahead + axis for axis in node.attributes["order"])]
         self.op("Transpose", node.inputs, to=node.name, perm=order)
+
+
+class _StepGraph(_Graph):
+    """One step of `(rows, *features)` instead of a sequence; only what has no time in it."""
+
+    def _lstm(self, node: Node) -> None:
+        h, c, h_next, c_next = (f"{node.name}/{name}" for name in ("h", "c", "next h", "next c"))
+        (x,) = node.inputs
+        ih, hh, bias = (self._parameter(node, name) for name in ("ih", "hh", "bias"))
+        if any(node.attributes["depths"]):
+            self._cell(node, self._product(x, ih, bias), hh, (h, c), (h_next, c_next))
+        else:
+            self._own_cell(LstmWeights(ih, hh, bias), x, (h, c), (h_next, c_next))
+        self.op("Identity", [h_next], to=node.name)
+
+    def _own_cell(
+        self, weights: LstmWeights, x: str, state: tuple[str, str], to: tuple[str, str]
+    ) -> None:
+        """One step of the engine's own LSTM."""
+        from onnx import helper
+
+        arrays = [self.constant(array) for array in lstm_parameters(weights).values()]
+        one_step, h, c = (self.op("Unsqueeze", [value, self._zero()]) for value in (x, *state))
+        last = [f"{name} of all" for name in to]
+        inputs, outputs = [one_step, *arrays, "", h, c], ["", *last]
+        self.nodes.append(helper.make_node("LSTM", inputs, outputs, hidden_size=weights.hidden))
+        for name, result in zip(last, to, strict=True):
+            self.op("Squeeze", [name, self._zero()], to=result)
 
 
 _SIMPLE: dict[str, Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]] = {

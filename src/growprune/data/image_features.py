@@ -10,10 +10,9 @@ The head of `features.npy` is written last, so whatever interrupts the writing, 
 whole rows, and the writing goes on after them.
 """
 
+import io
 import json
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from growprune.errors import DataError
-from growprune.files import write_text
+from growprune.files import replacing, write_text
 
 _FEATURES, _NAMES, _ENCODER = "features.npy", "names.jsonl", "encoder.json"
 _DTYPE = np.dtype("<f2")
@@ -163,7 +162,9 @@ class FeatureWriter:
         self.folder = Path(folder)
         self.width = width
         self.done: set[str] = set()
-        self._begin_or_go_on(dict(encoder))
+        self._head = b""
+        self._names_end = 0
+        self._begin_or_go_on(dict(encoder) | {"width": width})
 
     def append(self, names: Sequence[str], features: np.ndarray) -> None:
         """Add the rows of some images; when it returns, they are on the disk.
@@ -177,28 +178,34 @@ class FeatureWriter:
         """
         if features.shape != (len(names), self.width):
             raise ValueError(f"features have shape {features.shape}, not {len(names), self.width}")
+        if repeated := self.done.intersection(names):
+            raise ValueError(f"{min(repeated)} is in the table already")
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused
             rows = FeatureTable(tuple(names), features.astype(_DTYPE), str(self.folder))
+        lines = "".join(json.dumps(name) + "\n" for name in names).encode()
+        total = len(self.done) + len(names)
+        start = len(self._head) + len(self.done) * self.width * _DTYPE.itemsize
         try:
-            _append(self.folder / _FEATURES, rows.features.tobytes())
-            lines = "".join(json.dumps(name) + "\n" for name in names)
-            _append(self.folder / _NAMES, lines.encode())
-            self.done.update(names)
-            self._write_head(len(self.done))
+            _write_end(self.folder / _FEATURES, start, rows.features.tobytes())
+            _write_end(self.folder / _NAMES, self._names_end, lines)
+            self._write_head(total)
         except OSError as error:
             raise DataError(
                 f"{self.folder}: cannot be written ({error.strerror}); free some space and run "
                 "the command again: it goes on where it stopped"
             ) from error
+        self.done.update(names)
+        self._names_end += len(lines)
 
     def _begin_or_go_on(self, encoder: dict[str, Any]) -> None:
-        encoder["width"] = self.width
-        if not (self.folder / _FEATURES).is_file():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
-                raise DataError(f"{self.folder}: holds something else; name a new folder")
+        self._head = _head(0, self.width)
+        path = self.folder / _FEATURES
+        if not path.is_file():
+            self._check_begun()
             write_text(self.folder / _ENCODER, json.dumps(encoder, indent=2) + "\n")
-            (self.folder / _NAMES).touch()
-            self._write_head(0)
+            write_text(self.folder / _NAMES, "")
+            with replacing(path) as temporary:
+                temporary.write_bytes(self._head)
             return
         table = _open_folder(self.folder)
         if dict(table.encoder or {}) != encoder:
@@ -207,32 +214,41 @@ class FeatureWriter:
                 f"{_told(encoder)}; name a new folder"
             )
         self.done = set(table.names)
-        self._drop_what_follows(len(table))
+        lines = (self.folder / _NAMES).read_bytes().split(b"\n")[: len(table)]
+        self._names_end = sum(len(line) + 1 for line in lines)
 
-    def _drop_what_follows(self, rows: int) -> None:
-        """Cut off what an interrupted `append` wrote."""
-        path = self.folder / _FEATURES
-        with path.open("rb") as file:
-            start = _read_head(file, path)[1]
-        os.truncate(path, start + rows * self.width * _DTYPE.itemsize)
-        path = self.folder / _NAMES
-        lines = path.read_bytes().split(b"\n")[:rows]
-        os.truncate(path, sum(len(line) + 1 for line in lines))
+    def _check_begun(self) -> None:
+        """A folder without a table holds nothing but what an interrupted beginning left there."""
+        if not self.folder.exists():
+            return
+        unfinished = tuple(f".{name}." for name in (_FEATURES, _NAMES, _ENCODER))
+        if not self.folder.is_dir() or any(
+            path.name not in (_ENCODER, _NAMES) and not path.name.startswith(unfinished)
+            for path in self.folder.iterdir()
+        ):
+            raise DataError(f"{self.folder}: holds something else; name a new folder")
 
     def _write_head(self, rows: int) -> None:
-        path = self.folder / _FEATURES
-        path.touch()
-        with path.open("r+b") as file:
-            # Its length does not depend on the number of rows: NumPy leaves room for more.
-            np.lib.format.write_array_header_1_0(
-                file,
-                {"descr": _DTYPE.str, "fortran_order": False, "shape": (rows, self.width)},
-            )
+        with (self.folder / _FEATURES).open("r+b") as file:
+            file.write(_head(rows, self.width))
+            file.flush()
+            os.fsync(file.fileno())
 
 
-def _append(path: Path, content: bytes) -> None:
-    with path.open("ab") as file:
+def _head(rows: int, width: int) -> bytes:
+    """What a table's file begins with, as long for any number of rows: NumPy leaves room."""
+    file = io.BytesIO()
+    description = {"descr": _DTYPE.str, "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(file, description)
+    return file.getvalue()
+
+
+def _write_end(path: Path, start: int, content: bytes) -> None:
+    """Write from `start` on, over whatever an interrupted writing left there."""
+    with path.open("r+b") as file:
+        file.seek(start)
         file.write(content)
+        file.truncate()
         file.flush()
         os.fsync(file.fileno())
 
@@ -255,6 +271,8 @@ def _open_folder(folder: Path) -> FeatureTable:
         lines = (folder / _NAMES).read_text(encoding="utf-8").split("\n")[: shape[0]]
         names = tuple(str(json.loads(line)) for line in lines)
         encoder = json.loads((folder / _ENCODER).read_text(encoding="utf-8"))
+        if not isinstance(encoder, dict) or encoder.get("width", shape[1]) != shape[1]:
+            raise ValueError(f"it does not describe features that are {shape[1]} wide")
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be read ({error.strerror}); name a folder written "
@@ -264,7 +282,7 @@ def _open_folder(folder: Path) -> FeatureTable:
         raise DataError(
             f"{folder}: its {_NAMES} or {_ENCODER} is damaged ({error}); compute the features again"
         ) from error
-    return FeatureTable(names, features, str(folder), encoder if isinstance(encoder, dict) else {})
+    return FeatureTable(names, features, str(folder), encoder)
 
 
 def _read_head(file: BinaryIO, path: Path) -> tuple[tuple[int, int], int]:
@@ -273,27 +291,35 @@ def _read_head(file: BinaryIO, path: Path) -> tuple[tuple[int, int], int]:
         if np.lib.format.read_magic(file) != (1, 0):
             raise ValueError("another version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    except ValueError as error:
-        raise DataError(f"{path}: not a table of features ({error}); compute it again") from error
-    if len(shape) != 2 or fortran or dtype != _DTYPE:
+    except Exception as error:  # whatever NumPy stumbles on in a damaged head
+        raise DataError(
+            f"{path}: not a table of features ({_reason(error)}); compute it again"
+        ) from error
+    if len(shape) != 2 or min(shape) < 0 or fortran or dtype != _DTYPE:
         raise DataError(f"{path}: {dtype} of shape {shape}; compute the features again")
     return (int(shape[0]), int(shape[1])), file.tell()
 
 
 def _open_npz(path: Path) -> FeatureTable:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
-            names, features = file["names"], file["features"]
+            names, features = arrays["names"], arrays["features"]
     except KeyError as error:
         raise DataError(f"{path}: has no array {error}; it needs names and features") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # whatever zipfile and NumPy stumble on in a damaged file
         raise DataError(
-            f"{path}: not a .npz file of names and features ({error}); name another file"
+            f"{path}: not a .npz file of names and features ({_reason(error)}); name another file"
         ) from error
     if names.dtype.kind != "U" or names.ndim != 1:
         raise DataError(
             f"{path}: names are {names.dtype} of shape {names.shape}; they must be text"
         )
     return FeatureTable(tuple(names.tolist()), features, str(path))
+
+
+def _reason(error: Exception) -> str:
+    """What an error of another library says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -245,6 +245,17 @@ def test_batch_norm_stays_where_folding_would_change_results(assert_packs_alike)
     assert [node.op for node in packed.contents.nodes] == ["affine"]
 
 
+def test_int8_keeps_a_batch_norm_that_would_scale_columns():
+    """An input that hardly varies is scaled up a thousandfold; its column alone would be exact."""
+    norm, linear = nn.BatchNorm1d(8), nn.Linear(8, 5)
+    norm.running_var = torch.tensor([1e-6, *[1.0] * 7])
+    module = nn.Sequential(norm, linear).eval()
+    x = torch.randn(6, 8) * norm.running_var.sqrt()
+    packed = export.pack(module, axes="bf", features=[8], weights="int8")
+    with torch.no_grad():
+        np.testing.assert_allclose(packed.model().run(x.numpy())[0], module(x), atol=0.02)
+
+
 @pytest.mark.parametrize("layout", ["dense", "csr", "blocks"])
 @pytest.mark.parametrize("density", [0.0, 0.1, 1.0])
 def test_int8_stays_within_half_a_scale_of_each_weight(mask_module, layout, density):

@@ -122,7 +122,8 @@ class Builder:
             raise ValueError("the output is the input itself: there is nothing to pack")
         network = Network(list(self._nodes), output, dict(self._weights), dict(self._vectors))
         network.drop_unneeded()
-        network.fold_affine()
+        # A column scaled up would leave the rest of its row few of int8's steps.
+        network.fold_affine(forward=weights == "float32")
         matrices, choices = _store(network, layout, weights)
         contents = runtime.PackedModel(
             features=self._features,

@@ -41,10 +41,14 @@ class Network:
         self.weights = {name: w for name, w in self.weights.items() if name in used}
         self.vectors = {name: v for name, v in self.vectors.items() if name in used}
 
-    def fold_affine(self) -> None:
-        """Work scales and shifts (batch norms) into the matrices before or after them."""
+    def fold_affine(self, forward: bool) -> None:
+        """Work scales and shifts (batch norms) into the matrices before them.
+
+        Args:
+            forward: whether into the matrices after them too, which scales their columns.
+        """
         for node in [node for node in self.nodes if node.op == "affine"]:
-            if self._fold_back(node) or self._fold_forward(node):
+            if self._fold_back(node) or (forward and self._fold_forward(node)):
                 self._remove(node)
         self.drop_unneeded()
 

@@ -253,7 +253,7 @@ def test_int8_keeps_a_batch_norm_that_would_scale_columns():
     x = torch.randn(6, 8) * norm.running_var.sqrt()
     packed = export.pack(module, axes="bf", features=[8], weights="int8")
     with torch.no_grad():
-        np.testing.assert_allclose(packed.model().run(x.numpy())[0], module(x), atol=0.02)
+        np.testing.assert_allclose(packed.model().step(x.numpy())[0], module(x), atol=0.02)
 
 
 @pytest.mark.parametrize("layout", ["dense", "csr", "blocks"])

@@ -1,7 +1,7 @@
 """The `growprune` program: its commands, and errors as one readable line.
 
 What needs torch or draws pictures is imported by the commands when they run: packed models are
-transcribed where torch is not installed, and without waiting for it.
+used where torch is not installed, and without waiting for it.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from growprune import __version__
-from growprune.cli import bench, data, demo, evaluate, export, report, train, transcribe
+from growprune.cli import bench, caption, data, demo, evaluate, export, report, train, transcribe
 from growprune.cli.messages import print_error
 from growprune.errors import GrowPruneError
 
@@ -44,6 +44,7 @@ app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)
+app.command("caption")(caption.caption)
 app.command("export")(export.export)
 app.command("bench")(bench.bench)
 app.command("report")(report.report)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from growprune.cli.recognizers import run_language_model
+from growprune.errors import DataError
 
 if TYPE_CHECKING:
     from growprune.export import Packed
@@ -59,11 +60,13 @@ def export(
 
     Example: growprune export runs/an4-hlstm-gp-seed0 -o model.safetensors
     """
-    from growprune.tasks import pack_run
+    from growprune.tasks import pack_run, task_of
 
     console = Console()
     info = {}
     if lm_order:
+        if task_of(run) != "speech":
+            raise DataError(f"{run}: only recognisers take --lm-order; leave it out")
         info["language_model"] = run_language_model(run, lm_order).to_json()
     with console.status(f"packing {run}"):
         packed = pack_run(run, layout=layout.value, weights=weights.value, info=info)
@@ -71,10 +74,17 @@ def export(
     _show(console, packed, with_reasons=layout is Layout.auto)
     console.print(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB\n"
-        f"next: growprune transcribe {out} FILE...; growprune bench {out}",
+        f"next: growprune {_next(packed, out)}; growprune bench {out}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _next(packed: "Packed", out: Path) -> str:
+    """What the file is used by."""
+    if packed.contents.info["task"] == "captioning":
+        return f"caption {out} IMAGE..."
+    return f"transcribe {out} FILE..."
 
 
 def _show(console: Console, packed: "Packed", with_reasons: bool) -> None:

@@ -1,35 +1,14 @@
-"""Opening what commands name: a packed model, or the folder of a run."""
+"""Decoders and language models of recognisers."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
 
+from growprune.cli.models import AnyRecognizer
 from growprune.data import open_corpus
 from growprune.decoding import Decoder, NGramModel, language_model
 from growprune.pipelines import Recognizer
 
-if TYPE_CHECKING:
-    from growprune.tasks import speech
-
-AnyRecognizer: TypeAlias = Union[Recognizer, "speech.Recognizer"]
-
 _LEAST_BEAM = 16
 """With a language model, unless a command says otherwise."""
-
-
-def open_recognizer(path: Path) -> AnyRecognizer:
-    """A packed file's recogniser, or a run's; only the latter loads torch.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or not a recogniser's.
-        CheckpointError: the folder is not a finished run's.
-    """
-    if not path.is_dir():
-        return Recognizer.load(path)
-    from growprune.tasks import speech
-
-    return speech.Recognizer.from_run(path)
 
 
 def decoder_for(recognizer: AnyRecognizer, path: Path, beam: int, lm_order: int) -> Decoder:
@@ -55,12 +34,3 @@ def run_language_model(run: Path, order: int) -> NGramModel:
 
     corpus = open_corpus(load_local(run)["data"])
     return language_model((row.text for row in corpus.split("train")), order)
-
-
-def torch_on_one_thread(recognizers: Sequence[AnyRecognizer]) -> AbstractContextManager[None]:
-    """A block in which torch computes on one thread, if any recogniser uses it."""
-    if all(isinstance(recognizer, Recognizer) for recognizer in recognizers):
-        return nullcontext()
-    from growprune.tasks.speech import one_thread
-
-    return one_thread()

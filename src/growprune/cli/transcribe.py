@@ -11,7 +11,8 @@ import numpy as np
 import typer
 
 from growprune.cli.messages import print_error
-from growprune.cli.recognizers import AnyRecognizer, decoder_for, open_recognizer
+from growprune.cli.models import AnyRecognizer, open_recognizer
+from growprune.cli.recognizers import decoder_for
 from growprune.data import file_pieces, pipe_pieces
 from growprune.decoding import Decoder, Hypothesis
 from growprune.errors import DataError, GrowPruneError, ModelFileError

@@ -1,6 +1,6 @@
 """Scores and latency of captioners, packed or of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -10,6 +10,7 @@ import numpy as np
 
 from growprune.data import CaptionCorpus, CaptionedImage, FeatureTable
 from growprune.decoding import Caption
+from growprune.errors import DataError
 from growprune.metrics import CaptionScores, by_turns, score_captions
 
 BEAMS = {1: "milliseconds", 3: "milliseconds_beam_3"}
@@ -25,8 +26,8 @@ class CaptionWriter(Protocol):
         ...
 
     @property
-    def width(self) -> int:
-        """Features of an image."""
+    def encoder(self) -> Mapping[str, Any]:
+        """What computes its features: `name`, `pool` and `width`."""
         ...
 
     def caption(
@@ -69,7 +70,7 @@ def evaluate_captions(
     """Write captions for a split, and compare them with its own.
 
     Raises:
-        DataError: the corpus lacks the split, or an image has no features of the right width.
+        DataError: the corpus lacks the split, or an image has no features that fit.
     """
     images = corpus.split(split)
     rows = split_features(captioner, corpus, features, split)
@@ -92,8 +93,25 @@ def split_features(
         DataError: see `evaluate_captions`.
     """
     names = [image.name for image in corpus.split(split)][:most]
-    features.require(names, captioner.width)
+    check_features(captioner, features)
     return features.rows(names)
+
+
+def check_features(captioner: CaptionWriter, features: FeatureTable) -> None:
+    """Make sure that features are such as a captioner was trained with.
+
+    Raises:
+        DataError: they are of another width or, where the table says so, of another encoder.
+    """
+    features.require((), captioner.encoder["width"])
+    found = features.encoder or {}
+    for key in ("name", "pool"):
+        wanted = captioner.encoder[key]
+        if found.get(key, wanted) != wanted:
+            raise DataError(
+                f"{features.source}: features have encoder {key} {found[key]!r}, but the captioner "
+                f"was trained with {wanted!r}; compute them with growprune data features"
+            )
 
 
 def measure_caption_latency(

@@ -61,6 +61,16 @@ def open_task(recipe: Recipe, data: Path, features: Path | None = None, seed: in
     return SpeechTask(recipe, open_corpus(data), seed)
 
 
+def task_of(folder: Path) -> str:
+    """The task of a finished run.
+
+    Raises:
+        CheckpointError: there is no finished model, or it is damaged.
+        RecipeError: it is of an unknown task.
+    """
+    return _task(load_weights(folder).recipe, str(folder))
+
+
 def open_run(folder: Path) -> Captioner | Recognizer:
     """The model of a finished run, ready for use.
 
@@ -68,7 +78,7 @@ def open_run(folder: Path) -> Captioner | Recognizer:
         CheckpointError: there is no finished model, or it is damaged.
         RecipeError: it is of an unknown task.
     """
-    return MODELS[_task(load_weights(folder).recipe, str(folder))].from_run(folder)
+    return MODELS[task_of(folder)].from_run(folder)
 
 
 def pack_run(
@@ -86,8 +96,7 @@ def pack_run(
         CheckpointError: there is no finished model, or it is damaged.
         RecipeError: it is of an unknown task.
     """
-    task = _task(load_weights(folder).recipe, str(folder))
-    return PACKERS[task](folder, layout=layout, weights=weights, info=info)
+    return PACKERS[task_of(folder)](folder, layout=layout, weights=weights, info=info)
 
 
 def _task(table: Mapping[str, Any], source: str) -> str:

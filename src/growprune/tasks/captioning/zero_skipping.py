@@ -89,7 +89,7 @@ class _Count:
                 a = linear(a, weight, parameter(f"bias_{gate}_{stage}"))
 
     def _matrix(self, name: str, weight: torch.Tensor, a: torch.Tensor) -> None:
-        """Count the connections of a matrix `(outputs, inputs)` that read no 0 in `(rows, inputs)`."""
+        """Count the connections of `(outputs, inputs)` that read no 0 in `(rows, inputs)`."""
         active = self._masks.get(name, torch.ones_like(weight, dtype=torch.bool)).sum(0)
         self.used[name] += int(((a != 0) * active).sum())
         self.there[name] += int(len(a) * active.sum())

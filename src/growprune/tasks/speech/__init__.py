@@ -1,6 +1,6 @@
 """Speech recognition: recipe, model, training task, and finished recognisers."""
 
-from growprune.tasks.speech.evaluation import evaluate_run, one_thread
+from growprune.tasks.speech.evaluation import evaluate_run
 from growprune.tasks.speech.model import SpeechModel
 from growprune.tasks.speech.recognizer import Recognizer
 from growprune.tasks.speech.settings import SpeechRecipe
@@ -12,5 +12,4 @@ __all__ = [
     "SpeechRecipe",
     "SpeechTask",
     "evaluate_run",
-    "one_thread",
 ]

@@ -1,8 +1,5 @@
 """Error rates of finished runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from growprune.data import Corpus
@@ -31,14 +28,3 @@ def evaluate_run(
         )
         for row in scored
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread within the block."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -35,7 +35,7 @@ def generate(
     found = _settings_of(folder / marker)
     if found == settings:
         return
-    if found is None and folder.exists() and any(folder.iterdir()):
+    if found is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: holds other files; choose a new or empty folder for the corpus")
     with _replacing_folder(folder, failures) as temporary:
         fill(temporary)

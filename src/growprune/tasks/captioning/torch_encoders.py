@@ -39,6 +39,8 @@ class TorchEncoder:
 
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """The features of pictures: see `ImageEncoder.encode`."""
+        if not images:
+            return np.zeros((0, self.width), np.float32)
         squashed = np.stack([resized(image, self._size) for image in images])
         scaled = (squashed.astype(np.float32) / 255 - self._mean) / self._std
         with torch.inference_mode():

@@ -11,7 +11,7 @@ from growprune.native import paths
 def path(request, monkeypatch):
     """Each path of this machine in turn, as if it had been chosen."""
     monkeypatch.setattr(paths, "_name", request.param)
-    monkeypatch.setattr(paths, "_path", paths.load(request.param))
+    monkeypatch.setattr(paths, "chosen", lambda: paths.load(request.param))
     return request.param
 
 

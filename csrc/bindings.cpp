@@ -67,11 +67,11 @@ Prepared csr(const Path &, Integers starts, Integers columns, const nb::ndarray<
     });
 }
 
-Prepared blocks(const Path &, Integers starts, Integers panels, const nb::ndarray<nb::ro> &values,
+Prepared blocks(const Path &path, Integers starts, Integers panels, const nb::ndarray<nb::ro> &values,
                 std::pair<int, int> shape, std::optional<Floats> scales) {
     return with_type(values, [&](const auto *data) {
         return prepare_blocks(shape.first, shape.second, starts.data(), panels.data(), data,
-                              data_or_null(scales));
+                              data_or_null(scales), path.kernels->bundle);
     });
 }
 

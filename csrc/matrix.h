@@ -12,9 +12,6 @@ constexpr int PANEL = 16;
 
 enum class Layout { dense, csr, blocks };
 
-// Panels of blocks that are multiplied side by side.
-constexpr int BUNDLE = 4;
-
 // Weights, 16 rows of a column after the other: float, or int8 where the matrix has scales.
 struct Values {
     const void *data;
@@ -25,10 +22,10 @@ struct Panels {
     Values values;
 };
 
-// Blocks, in bundles of 4 panels that have about the same number of them. Entry e of a bundle
-// holds the next block of each of its panels and its column, or zeros and column 0 where the panel
-// has no more. Place j of bundle b is panel panels[4 b + j]; in the last bundle it may be none
-// (-1), or one that sticks out of the matrix.
+// Blocks, in bundles of Kernels::bundle panels that have about the same number of them. Entry e of a
+// bundle holds the next block of each of its panels and its column, or zeros and column 0 where the
+// panel has no more. The bundles' panels are listed in `panels`, one bundle's after the other's; in
+// the last bundle there may be none (-1), or one that sticks out of the matrix.
 struct Bundles {
     const int32_t *starts; // entries
     const int32_t *columns;

@@ -141,12 +141,12 @@ Prepared prepare_csr(int rows, int columns, const int32_t *starts, const int32_t
 
 template <class Value>
 Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int32_t *indices,
-                        const Value *values, const float *scales) {
+                        const Value *values, const float *scales, int bundle) {
     auto memory = memory_with_scales<Value>(rows, scales);
     const Entries entries = entries_of_panels(rows, columns, starts, indices);
     // A last panel that sticks out of the matrix stays last.
-    memory->order = by_length(entries, rows / PANEL, BUNDLE);
-    memory->main = interleaved(entries, memory->order, BUNDLE, PANEL, values);
+    memory->order = by_length(entries, rows / PANEL, bundle);
+    memory->main = interleaved(entries, memory->order, bundle, PANEL, values);
     Arrangement<Value> &by_column = memory->by_column;
     by_column.starts.assign(starts, starts + columns + 1);
     by_column.indices.assign(indices, indices + starts[columns]);
@@ -166,7 +166,7 @@ Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int3
     template Prepared prepare_csr(int, int, const int32_t *, const int32_t *, const Value *,       \
                                   const float *);                                                  \
     template Prepared prepare_blocks(int, int, const int32_t *, const int32_t *, const Value *,    \
-                                     const float *);
+                                     const float *, int);
 PREPARE_FOR(float)
 PREPARE_FOR(int8_t)
 

@@ -25,9 +25,10 @@ template <class Value>
 Prepared prepare_csr(int rows, int columns, const int32_t *starts, const int32_t *indices,
                      const Value *values, const float *scales);
 
-// starts: (columns + 1); indices: the panel of each block; values: (blocks, 16)
+// starts: (columns + 1); indices: the panel of each block; values: (blocks, 16); bundle: that of the
+// kernels it is for
 template <class Value>
 Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int32_t *indices,
-                        const Value *values, const float *scales);
+                        const Value *values, const float *scales, int bundle);
 
 } // namespace growprune

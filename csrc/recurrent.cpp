@@ -20,8 +20,9 @@ constexpr size_t NEW = 2;
 constexpr float SIGMOID = 0.5f, TANH = 1.0f;
 
 // Steps times sequences whose products with the input are computed together: enough to reuse each
-// weight many times, few enough for their sums to stay in the cache.
-constexpr int PROJECTED_TOGETHER = 24;
+// weight many times, few enough for their sums to stay in the cache. Sparse weights come from a near
+// cache, where the sums take their room; dense ones are read from afar.
+int projected_together(const Matrix &ih) { return ih.layout == Layout::dense ? 24 : 12; }
 
 std::vector<int> by_falling_length(const int64_t *lengths, int batch) {
     std::vector<int> order(batch);
@@ -72,7 +73,7 @@ void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time,
         states_.c[i] = states_.new_c[i] = row_of(c, order[i], hidden_);
     }
     const int longest = batch ? static_cast<int>(lengths[order[0]]) : 0;
-    const int together = std::max(1, PROJECTED_TOGETHER / std::max(1, batch));
+    const int together = std::max(1, projected_together(ih_.matrix) / std::max(1, batch));
     std::vector<int> alive; // sequences that reach each of the steps projected together
     for (int begin = 0; begin < longest; begin += together) {
         const int end = std::min(longest, begin + together);
@@ -84,7 +85,7 @@ void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time,
             alive.push_back(n);
             for (int i = 0; i < n; ++i) inputs_.push_back(row_of(x, place(i, t), input()));
         }
-        const float *projected = project(inputs_);
+        float *projected = project(inputs_);
         for (int t = begin; t < end; ++t) {
             const int n = alive[t - begin];
             for (int i = 0; i < n; ++i)
@@ -127,7 +128,7 @@ void Recurrent::reserve(int batch) {
     states_.new_h.resize(batch);
     states_.new_c.resize(batch);
     stage_inputs_.resize(batch);
-    sums_.resize(batch * stride_);
+    if (kind_ == Kind::gru) hidden_sums_.resize(batch * stride_);
     for (GateNetwork &gate : gates_) {
         for (const Stage &stage : gate.stages) {
             const Matrix &matrix = stage.weight.matrix;
@@ -140,7 +141,7 @@ void Recurrent::reserve(int batch) {
 }
 
 // What the inputs add to the first stage's sums, with the bias.
-const float *Recurrent::project(const std::vector<const float *> &x) {
+float *Recurrent::project(const std::vector<const float *> &x) {
     const int n = static_cast<int>(x.size());
     projected_.resize(std::max<size_t>(projected_.size(), n * stride_));
     product(ih_.matrix, x.data(), n, bias_.data(), 0, nullptr, projected_.data(), stride_);
@@ -148,42 +149,43 @@ const float *Recurrent::project(const std::vector<const float *> &x) {
 }
 
 // Moves the first n sequences one step on.
-void Recurrent::advance(const float *projected, int n) {
+void Recurrent::advance(float *projected, int n) {
     kind_ == Kind::lstm ? advance_lstm(projected, n) : advance_gru(projected, n);
 }
 
-void Recurrent::advance_lstm(const float *projected, int n) {
+// The sums take the place of the inputs' part of them, which then is in a cache anyway.
+void Recurrent::advance_lstm(float *projected, int n) {
     const bool deep = first_k_.empty();
+    float *const sums = projected;
     product(hh_.matrix, states_.h.data(), n, projected, stride_, deep ? nullptr : first_k_.data(),
-            sums_.data(), stride_);
+            sums, stride_);
     if (deep)
-        for (GateNetwork &gate : gates_) run_stages(gate, n);
+        for (GateNetwork &gate : gates_) run_stages(gate, sums + gate.first_row, n);
     for (int i = 0; i < n; ++i) {
         const float *gates[4];
         for (int k = 0; k < 4; ++k)
-            gates[k] = gates_[k].stages.empty() ? sums_.data() + i * stride_ + gates_[k].first_row
+            gates[k] = gates_[k].stages.empty() ? sums + i * stride_ + gates_[k].first_row
                                                 : gates_[k].sums.data() + i * stride_of(hidden_);
         kernels_.lstm(gates, hidden_, states_.c[i], states_.new_h[i], states_.new_c[i]);
     }
 }
 
 void Recurrent::advance_gru(const float *projected, int n) {
-    product(hh_.matrix, states_.h.data(), n, hidden_bias_.data(), 0, nullptr, sums_.data(),
-            stride_);
+    product(hh_.matrix, states_.h.data(), n, hidden_bias_.data(), 0, nullptr,
+            hidden_sums_.data(), stride_);
     for (int i = 0; i < n; ++i) {
         const float *from_x[3], *from_h[3];
         for (int k = 0; k < 3; ++k) {
             from_x[k] = projected + i * stride_ + k * hidden_;
-            from_h[k] = sums_.data() + i * stride_ + k * hidden_;
+            from_h[k] = hidden_sums_.data() + i * stride_ + k * hidden_;
         }
         kernels_.gru(from_x, from_h, hidden_, states_.h[i], states_.new_h[i]);
     }
 }
 
-// From a gate's sums of the first stage to the gate, in `sums`: its own, or those of the first
-// stage where it has no other.
-void Recurrent::run_stages(GateNetwork &gate, int n) {
-    float *sums = sums_.data() + gate.first_row;
+// From a gate's sums of the first stage to the gate: in its own sums, or in those of the first stage
+// where it has no other.
+void Recurrent::run_stages(GateNetwork &gate, float *sums, int n) {
     ptrdiff_t stride = stride_;
     for (const Stage &stage : gate.stages) {
         const Matrix &matrix = stage.weight.matrix;

@@ -54,11 +54,11 @@ class Recurrent {
     };
 
     void reserve(int batch);
-    const float *project(const std::vector<const float *> &x);
-    void advance(const float *projected, int n);
-    void advance_lstm(const float *projected, int n);
+    float *project(const std::vector<const float *> &x);
+    void advance(float *projected, int n);
+    void advance_lstm(float *projected, int n);
     void advance_gru(const float *projected, int n);
-    void run_stages(GateNetwork &gate, int n);
+    void run_stages(GateNetwork &gate, float *sums, int n);
     void product(const Matrix &matrix, const float *const *x, int n, const float *addend,
                  ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride);
 
@@ -76,7 +76,7 @@ class Recurrent {
     bool backwards_ = false;
     States states_;
     std::vector<const float *> inputs_, stage_inputs_;
-    std::vector<float> projected_, sums_, scratch_;
+    std::vector<float> projected_, hidden_sums_, scratch_;
 };
 
 } // namespace growprune

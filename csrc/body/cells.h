@@ -16,7 +16,7 @@ void lstm(const float *const *gates, int hidden, const float *c, float *new_h, f
         const auto g = load<N>(gates[2] + at), o = load<N>(gates[3] + at);
         const auto cell = f * load<N>(c + at, live) + i * g;
         store(cell, new_c + at, live);
-        store(o * tanh(cell), new_h + at, live);
+        store(o * near_tanh(cell), new_h + at, live);
     }
 }
 

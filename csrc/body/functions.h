@@ -28,14 +28,14 @@ template <int N> INLINE Exp<N> exp(Pack<N> x) {
     return {scale, p * r * r + r};
 }
 
-// Comparisons with NaN are false, so that it passes.
+// NaN passes.
 template <int N> INLINE Pack<N> at_least(Pack<N> x, float bound) {
-    EACH_PART x.part[q] = x.part[q] < bound ? bound - Vec{} : x.part[q];
+    EACH_PART x.part[q] = larger(bound - Vec{}, x.part[q]);
     return x;
 }
 
 template <int N> INLINE Pack<N> at_most(Pack<N> x, float bound) {
-    EACH_PART x.part[q] = x.part[q] > bound ? bound - Vec{} : x.part[q];
+    EACH_PART x.part[q] = smaller(bound - Vec{}, x.part[q]);
     return x;
 }
 
@@ -60,11 +60,27 @@ template <int N> INLINE Pack<N> tanh(Pack<N> x) {
     return y;
 }
 
+// tanh(x) as x p(x^2) / q(x^2), the quotient of least relative error where |x| <= 8: 1.6e-7 of
+// itself before rounding, off by less than 5e-7 with it, and never above 1. It takes half the
+// operations of tanh, and is for the insides of layers, where that is close enough.
+template <int N> INLINE Pack<N> near_tanh(Pack<N> x) {
+    x = at_most(at_least(x, -8.0f), 8.0f);
+    const Pack<N> y = x * x;
+    Pack<N> p = y * 1.1483626e-5f + 2.9566924e-3f;
+    p = p * y + 1.293121e-1f;
+    p = p * y + 1.0f;
+    Pack<N> q = y * 2.4757392e-7f + 2.3943401e-4f;
+    q = q * y + 2.383951e-2f;
+    q = q * y + 4.626446e-1f;
+    q = q * y + 1.0f;
+    return x * p / q;
+}
+
 // tanh(x) where k is 1, and sigmoid(x) where k is 1/2: sigmoid(x) = tanh(x / 2) / 2 + 1 / 2.
 template <int N> INLINE Pack<N> squash(Pack<N> x, Pack<N> k) {
     Pack<N> rest;
     EACH_PART rest.part[q] = 1.0f - k.part[q];
-    return tanh(x * k) * k + rest;
+    return near_tanh(x * k) * k + rest;
 }
 
 template <int N> INLINE Pack<N> leaky_relu(Pack<N> x, float slope) {

@@ -30,8 +30,9 @@
 namespace growprune::KERNEL_PATH {
 
 extern const Kernels kernels = {
-    TEXT(KERNEL_PATH), product,   lstm,            gru,        squash_each,
-    sigmoid_each,      tanh_each, leaky_relu_each, layer_norm, log_softmax,
+    TEXT(KERNEL_PATH), BUNDLE,       product,   lstm,            gru,
+    squash_each,       sigmoid_each, tanh_each, leaky_relu_each, layer_norm,
+    log_softmax,
 };
 
 } // namespace growprune::KERNEL_PATH

@@ -61,7 +61,8 @@ struct Sample {
 
 // Draws a matrix of which about `density` is not zero, in single weights or, for blocks, in
 // blocks; with Value int8_t it has a scale for each row.
-template <class Value> Sample draw(Layout layout, int rows, int columns, double density) {
+template <class Value>
+Sample draw(const Kernels &kernels, Layout layout, int rows, int columns, double density) {
     const bool quantized = sizeof(Value) == 1;
     const int panels = panels_of(rows), height = layout == Layout::blocks ? PANEL : 1;
     std::bernoulli_distribution kept(density);
@@ -107,7 +108,8 @@ template <class Value> Sample draw(Layout layout, int rows, int columns, double 
             starts.push_back(static_cast<int32_t>(indices.size()));
         }
         sample.prepared =
-            prepare_blocks(rows, columns, starts.data(), indices.data(), values.data(), given);
+            prepare_blocks(rows, columns, starts.data(), indices.data(), values.data(), given,
+                           kernels.bundle);
     }
     return sample;
 }
@@ -115,7 +117,7 @@ template <class Value> Sample draw(Layout layout, int rows, int columns, double 
 template <class Value> void check_products(const Kernels &kernels, Layout layout) {
     for (const auto &[rows, columns] : {std::pair{1, 1}, {16, 9}, {37, 20}, {130, 61}})
         for (const double density : {0.0, 0.03, 0.5, 1.0}) {
-            const Sample W = draw<Value>(layout, rows, columns, density);
+            const Sample W = draw<Value>(kernels, layout, rows, columns, density);
             for (const int n : {1, 2, 3, 7, 16, 19, 66}) {
                 Floats x = random_floats(static_cast<size_t>(n) * columns);
                 if (n == 1 && density == 0.5)
@@ -167,15 +169,15 @@ void slow_lstm(const Sample &ih, const Sample &hh, const std::vector<float> &bia
 void check_lstm(const Kernels &kernels, Layout layout, int input, int hidden, int width) {
     const int batch = 3, time = 5;
     const bool deep = width != hidden;
-    const Sample ih = draw<float>(layout, 4 * width, input, 0.4);
-    const Sample hh = draw<float>(layout, 4 * width, hidden, 0.4);
+    const Sample ih = draw<float>(kernels, layout, 4 * width, input, 0.4);
+    const Sample hh = draw<float>(kernels, layout, 4 * width, hidden, 0.4);
     std::vector<float> bias(4 * width), later_bias(hidden);
     for (float &value : bias) value = uniform();
     for (float &value : later_bias) value = uniform();
     std::vector<Sample> later;
     std::vector<std::vector<Stage>> stages(4);
     for (int k = 0; deep && k < 4; ++k) {
-        later.push_back(draw<float>(layout, hidden, width, 0.4));
+        later.push_back(draw<float>(kernels, layout, hidden, width, 0.4));
         stages[k].push_back({later[k].prepared, later_bias});
     }
     Recurrent layer(kernels, Kind::lstm, ih.prepared, hh.prepared, bias,
@@ -209,8 +211,8 @@ void check_lstm(const Kernels &kernels, Layout layout, int input, int hidden, in
 }
 
 void check_gru(const Kernels &kernels, Layout layout, int input, int hidden) {
-    const Sample ih = draw<float>(layout, 3 * hidden, input, 0.4);
-    const Sample hh = draw<float>(layout, 3 * hidden, hidden, 0.4);
+    const Sample ih = draw<float>(kernels, layout, 3 * hidden, input, 0.4);
+    const Sample hh = draw<float>(kernels, layout, 3 * hidden, hidden, 0.4);
     std::vector<float> bias(3 * hidden), hidden_bias(3 * hidden);
     for (float &value : bias) value = uniform();
     for (int r = 2 * hidden; r < 3 * hidden; ++r) hidden_bias[r] = uniform();
@@ -239,6 +241,13 @@ void check_functions(const Kernels &kernels) {
         if (n > 4) x[0] = infinity, x[1] = -infinity, x[2] = 1e-42f, x[3] = -3e38f;
         kernels.sigmoid(x.get(), y.get(), n);
         for (int i = 0; i < n; ++i) expect_close("sigmoid", kernels.name, y[i], sigmoid(x[i]), 1);
+        for (const float k : {0.5f, 1.0f}) {
+            const std::vector<float> all(n, k);
+            kernels.squash(x.get(), all.data(), y.get(), n);
+            for (int i = 0; i < n; ++i)
+                expect_close("squash", kernels.name, y[i], k == 1 ? std::tanh(x[i]) : sigmoid(x[i]),
+                             0.05);
+        }
         kernels.tanh(x.get(), y.get(), n);
         for (int i = 0; i < n; ++i) expect_close("tanh", kernels.name, y[i], std::tanh(x[i]), 1);
         x = random_floats(n);

@@ -73,8 +73,10 @@ def _torchvision(name: str, network: str) -> TorchEncoder:
 
     weights = models.get_model_weights(network).DEFAULT
     model = models.get_model(network, weights=weights)
-    last = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)][-1]
-    model.set_submodule(last, torch.nn.Identity())
+    linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    if not linear:
+        raise ValueError("it has no linear layer to leave out")
+    model.set_submodule(linear[-1], torch.nn.Identity())
     scaling = weights.transforms()
     return TorchEncoder(name, model, scaling.crop_size[0], scaling.mean, scaling.std)
 

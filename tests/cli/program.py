@@ -1,4 +1,7 @@
-"""Running the program within the tests' process."""
+"""Running the program within the tests' process, and without torch in one of its own."""
+
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +13,22 @@ TINY = [
     "training.epochs=4", "training.threads=1", "plan.grow.epochs=1", "plan.grow.interval=2",
     "plan.prune.rounds=1", "plan.shift.epochs=1",
 ]  # fmt: skip
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "lightning_fabric"):
+            raise ModuleNotFoundError(f"{name} is refused here", name=name)
+
+sys.meta_path.insert(0, Refuse())
+from growprune.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    assert "torch" not in sys.modules
+"""
 
 
 def run(*words):
@@ -28,3 +47,11 @@ def fails(capsys, *words):
     assert captured.err.count("\n") == 1, captured.err
     assert "Traceback" not in captured.err
     return captured.err
+
+
+def without_torch(*words, given=b"", status=0):
+    """Standard output, or standard error where the program is to fail."""
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, *map(str, words)]
+    result = subprocess.run(command, input=given, capture_output=True, check=False)
+    assert result.returncode == status, result.stderr.decode()
+    return (result.stderr if status else result.stdout).decode()

@@ -1,11 +1,9 @@
 import json
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
 import soundfile
-from program import fails, run
+from program import fails, run, without_torch
 from safetensors import safe_open
 from small_recognizers import SMALL, pack, packed, speechlike, talkative
 
@@ -13,23 +11,6 @@ from growprune.decoding import Decoder, language_model
 from growprune.tasks import open_recipe
 
 LM = language_model(["ONE TWO", "GO ON"], order=3)
-
-WITHOUT_TORCH = """
-import sys
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "lightning_fabric"):
-            raise ModuleNotFoundError(f"{name} is refused here", name=name)
-
-sys.meta_path.insert(0, Refuse())
-from growprune.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    assert not end.code, end.code
-assert "torch" not in sys.modules
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +29,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def causal(folder):
     return packed(talkative(open_recipe("an4-hlstm-gp-streaming", SMALL)))
-
-
-def without_torch(*words, given=b""):
-    command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, *map(str, words)]
-    result = subprocess.run(command, input=given, capture_output=True, check=False)
-    assert result.returncode == 0, result.stderr.decode()
-    return result.stdout.decode()
 
 
 def test_a_packed_file_is_transcribed_without_torch(folder):

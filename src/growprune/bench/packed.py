@@ -104,15 +104,19 @@ class Figures:
 
 
 def parts(packed: PackedModel) -> list[Part]:
-    """Every node with matrices, in order, and the whole."""
+    """Every node with matrices, in order, those of the networks beside it, and the whole."""
+    networks = (*packed.parts.values(), packed)
+    nodes = [part for network in networks for part in _nodes(network)]
+    return [*nodes, Part("whole model", "", replace(packed, parts={}))]
+
+
+def _nodes(packed: PackedModel) -> Iterator[Part]:
     shapes = checked_shapes(packed)
-    found = []
     for node in packed.nodes:
         if any(stored in packed.matrices for stored in node.parameters.values()):
             source = shapes[node.inputs[0]]
             if source.clock is not None:
-                found.append(Part(node.name, node.op, _alone(packed, node, source.features)))
-    return [*found, Part("whole model", "", packed)]
+                yield Part(node.name, node.op, _alone(packed, node, source.features))
 
 
 def measure(part: Part, time: int, rounds: int) -> Figures:

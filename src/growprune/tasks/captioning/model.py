@@ -117,8 +117,9 @@ class StandardNorm(nn.Module):
     def fit(self, features: torch.Tensor) -> None:
         """Take mean and deviation from `(images, width)`."""
         deviation = features.std(0, correction=0)
+        varies = features.amax(0) > features.amin(0)  # a rounded deviation does not tell
         self.mean.copy_(features.mean(0))
-        self.scale.copy_(torch.where(deviation > 0, 1 / deviation, 0.0))
+        self.scale.copy_(torch.where(varies, 1 / deviation, 0.0))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise `(batch, width)`."""

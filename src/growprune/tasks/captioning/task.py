@@ -81,11 +81,14 @@ class CaptioningTask:
         self.seed = seed
         learnt = recipe.data.train_splits
         self.images = tuple(image for split in learnt for image in corpus.split(split))
-        features.require(image.name for image in (*self.images, *corpus.split("dev")))
+        dev = corpus.split("dev")
+        features.require(image.name for image in (*self.images, *dev))
         _check_encoder(recipe, features)
         texts = (text for image in self.images for text in image.captions)
         self.vocabulary = Vocabulary.build(texts, recipe.data.least)
         self._captions = [self._encoded(image) for image in self.images]
+        for image in dev:
+            self._encoded(image)  # what is wrong with it is told now
 
     @property
     def encoder(self) -> dict[str, Any]:
@@ -213,6 +216,7 @@ class CaptioningTask:
         batch = replace(batch, words=words, lengths=lengths)
         surprise = F.cross_entropy(*_scored(model, batch, device), reduction="none")
         gain = torch.tensor(gains, dtype=torch.float32).repeat_interleave(lengths + 1)
+        gain[lengths.add(1).cumsum(0)[lengths == longest] - 1] = 0  # an end that was not drawn
         return (gain.to(device) * surprise).mean()
 
     def _rewarded(self, image: int, words: Sequence[int]) -> float:

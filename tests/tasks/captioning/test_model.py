@@ -1,0 +1,193 @@
+"""The decoder against torch's own layers, a word at a time, without batches or padding."""
+
+import pytest
+import torch
+from torch import nn
+
+from growprune.metrics import totals
+from growprune.tasks.captioning.model import CaptionModel, StandardNorm, feature_norm
+from growprune.tasks.captioning.settings import ModelSettings
+
+WIDTH, WORDS, SIZE = 7, 9, 5
+KINDS = {
+    "lstm": {},
+    "three lstms, tied": {"recurrent": {"layers": 3}, "tied": True},
+    "h-lstm": {"recurrent": {"gate_hidden_sizes": [4]}},
+    "two h-lstms, standardised": {
+        "recurrent": {"layers": 2, "gate_hidden_sizes": [4, 3]}, "normalise": "standard",
+    },
+    "lstm, layer norm": {"normalise": "layer"},
+}  # fmt: skip
+
+
+def build(kind="lstm", seed=0, **changes):
+    table = KINDS[kind] | changes
+    table["recurrent"] = {"hidden_size": SIZE} | table.get("recurrent", {})
+    torch.manual_seed(seed)
+    model = CaptionModel(
+        ModelSettings.model_validate({"embedding_size": SIZE} | table), WIDTH, WORDS
+    )
+    if isinstance(model.normalise, StandardNorm):
+        model.normalise.fit(torch.rand(20, WIDTH))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4)  # far from a uniform distribution
+    return model.double().eval()
+
+
+CAPTIONS = [[3, 1, 4], [], [5], [2, 6, 5, 3, 8]]
+
+
+def padded(captions, filler=0, more=0):
+    lengths = torch.tensor([len(caption) for caption in captions])
+    words = torch.full((len(captions), int(lengths.max()) + more), filler)
+    for row, caption in zip(words, captions, strict=True):
+        row[: len(caption)] = torch.tensor(caption, dtype=torch.long)
+    return words, lengths
+
+
+def images(count=4):
+    return torch.rand(count, WIDTH, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_known_captions_are_scored_as_they_are_written(kind):
+    """`forward` gives, softmaxed, what `begin` and `step` give word after word."""
+    model, features = build(kind), images()
+    logits = model(features, *padded(CAPTIONS))
+    assert logits.dtype == torch.float32
+    steps = logits.split([len(caption) + 1 for caption in CAPTIONS])
+    for feature, caption, found in zip(features, CAPTIONS, steps, strict=True):
+        log_probs, state = model.begin(feature[None])
+        rows = [log_probs[0]]
+        for word in caption:
+            log_probs, state = model.step(torch.tensor([word]), state)
+            rows.append(log_probs[0])
+        torch.testing.assert_close(found.log_softmax(-1), torch.stack(rows), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(torch.stack(rows).exp().sum(-1), torch.ones(len(rows)))
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_caption_is_scored_by_torchs_own_layers(layers):
+    model, features = build(recurrent={"layers": layers}), images(1)
+    lstm = nn.LSTM(SIZE, SIZE, layers, batch_first=True).double()
+    lstm.load_state_dict(model.recurrent.state_dict())
+    caption = torch.tensor([[3, 1, 4]])
+    seen = features @ model.image.weight.T + model.image.bias
+    x = torch.cat([seen[None], model.embedding.weight[caption]], dim=1)
+    wanted = lstm(x)[0][0] @ model.output.weight.T + model.output.bias
+    found = model(features, caption, torch.tensor([3]))
+    torch.testing.assert_close(found, wanted.float(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_padding_never_changes_a_result(kind, training):
+    model = build(kind, dropout=0.0).train(training)
+    features = images()
+    found = model(features, *padded(CAPTIONS))
+    for filler, more in ((0, 4), (8, 0), (7, 3)):
+        torch.testing.assert_close(model(features, *padded(CAPTIONS, filler, more)), found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_company_does_not_matter(kind):
+    model, features = build(kind), images()
+    together = model(features, *padded(CAPTIONS)).split([len(c) + 1 for c in CAPTIONS])
+    for row, (caption, found) in enumerate(zip(CAPTIONS, together, strict=True)):
+        alone = model(features[row : row + 1], *padded([caption]))
+        torch.testing.assert_close(alone, found)
+
+
+def test_words_that_come_later_are_not_seen():
+    model, features = build("two h-lstms, standardised"), images(1)
+    first = model(features, *padded([[3, 1, 4, 1]]))
+    second = model(features, *padded([[3, 1, 5, 1]]))
+    torch.testing.assert_close(first[:3], second[:3], rtol=0, atol=0)
+    assert (first[3:] - second[3:]).abs().min() > 0
+
+
+def test_dropout_is_on_inputs_layers_and_outputs_in_training_alone():
+    model, features = build(dropout=0.5), images()
+    batch = features, *padded(CAPTIONS)
+    torch.testing.assert_close(model(*batch), model(*batch), rtol=0, atol=0)
+    model.train()
+    assert (model(*batch) - model(*batch)).abs().max() > 0.1
+    stacked = build("three lstms, tied", dropout=0.5)
+    assert stacked.recurrent.dropout == 0.5
+    assert build(dropout=0.5).recurrent.dropout == 0.0
+    only_features = build(dropout=0.0, feature_dropout=0.5).train()
+    assert (only_features(*batch) - only_features(*batch)).abs().max() > 0.1
+
+
+def test_a_tied_model_writes_with_the_words_it_reads():
+    model = build("three lstms, tied")
+    names = dict(model.named_parameters())
+    assert "output.weight" not in names
+    assert model.output.weight is model.embedding.weight
+    features = images()
+    with torch.no_grad():
+        before = model(features, *padded(CAPTIONS))
+        model.embedding.weight[0] += 0.5  # the end, which is never read
+        change = model(features, *padded(CAPTIONS)) - before
+    assert (change[:, 0] != 0).all()
+    assert (change[:, 1:] == 0).all()
+    with pytest.raises(ValueError, match="tied needs embedding_size and"):
+        ModelSettings.model_validate({"tied": True, "embedding_size": 4})
+
+
+def test_words_start_small_and_alike():
+    torch.manual_seed(0)
+    model = CaptionModel(ModelSettings(), 10, 400)
+    weight = model.embedding.weight.detach()
+    assert 0.09 < weight.abs().max() <= 0.1
+    assert weight.std() == pytest.approx(0.1 / 3**0.5, rel=0.02)
+
+
+def test_standardised_features_have_mean_0_and_deviation_1():
+    norm, features = StandardNorm(WIDTH), torch.rand(50, WIDTH) * torch.arange(1, 8) + 3
+    norm.fit(features)
+    found = norm(features)
+    torch.testing.assert_close(found.mean(0), torch.zeros(WIDTH), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.square().mean(0), torch.ones(WIDTH), rtol=1e-4, atol=0)
+    # It travels with the model's weights.
+    other = StandardNorm(WIDTH)
+    other.load_state_dict(norm.state_dict())
+    assert torch.equal(other(features), found)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.7, 3.3333])
+def test_a_feature_that_never_varies_says_nothing_whatever_it_is_later(value):
+    norm, features = StandardNorm(2), torch.rand(6000, 2)
+    features[:, 1] = value
+    norm.fit(features)
+    features[:, 1] += 1
+    assert torch.equal(norm(features)[:, 1], torch.zeros(6000))
+    assert norm(features)[:, 0].std() == pytest.approx(1, rel=1e-3)
+
+
+def test_layer_norm_is_over_an_images_features():
+    norm, features = feature_norm("layer", WIDTH), torch.rand(4, WIDTH)
+    mean, deviation = features.mean(1, keepdim=True), features.std(1, correction=0, keepdim=True)
+    torch.testing.assert_close(norm(features), (features - mean) / deviation, rtol=1e-3, atol=1e-4)
+    assert not list(norm.parameters())
+    assert torch.equal(feature_norm("none", WIDTH)(features), features)
+
+
+def test_costs_by_hand():
+    model = build()
+    masks = {"output.weight": torch.arange(WORDS * SIZE).view(WORDS, SIZE) < 11}
+    cost = totals(model.operations(masks, words=10), "caption")
+    cell, biases = 2 * 4 * SIZE * SIZE, 8 * SIZE
+    whole = cell + biases + (WIDTH + 1) * SIZE + WORDS * SIZE + WORDS + 11
+    # 11 steps: the image and ten words are read, ten words and the end are written.
+    assert cost["weights"]["recurrent"] == cell + biases
+    assert cost["weights"]["whole"] == whole
+    assert cost["weights"]["whole_dense"] == whole + WORDS * SIZE - 11
+    assert cost["flops_per_caption"]["recurrent"] == 2 * 11 * cell
+    assert cost["flops_per_caption"]["whole"] == 2 * (11 * (cell + 11) + WIDTH * SIZE)
+    tied = totals(build("three lstms, tied").operations({}, words=10), "caption")
+    cells = 3 * (cell + biases)
+    assert tied["weights"]["whole"] == cells + (WIDTH + 1) * SIZE + WORDS * SIZE + WORDS
+    flops = 2 * (11 * (3 * cell + WORDS * SIZE) + WIDTH * SIZE)
+    assert tied["flops_per_caption"]["whole"] == flops

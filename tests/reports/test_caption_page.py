@@ -62,6 +62,14 @@ def test_text_stays_text(tmp_path):
     assert reader.pictures[0]["alt"] == evil
 
 
+def test_names_need_not_be_text(tmp_path):
+    """As Python gives a file name that is not UTF-8."""
+    with caption_page(tmp_path / "page.html", "a\udcff") as page:
+        page.add("b\udcff.jpg", thumbnail(picture()), ["a dog"])
+    reader = Reader((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert reader.texts[-2:] == ["a dog", "b\ufffd.jpg"]
+
+
 def test_large_pictures_become_small_ones_and_small_ones_stay():
     sizes = {(4000, 1000): (320, 80), (100, 900): (36, 320), (1, 1): (1, 1), (320, 200): (320, 200)}
     for (width, height), wanted in sizes.items():

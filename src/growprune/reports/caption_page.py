@@ -81,7 +81,11 @@ def caption_page(path: str | Path, title: str) -> Iterator[CaptionPage]:
     Raises:
         DataError: the file cannot be written.
     """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        # Names of files may hold what is no text.
+        temporary.open("w", encoding="utf-8", errors="xmlcharrefreplace") as file,
+    ):
         file.write(_HEAD.format(title=escape(title)))
         yield CaptionPage(file)
         file.write(_FOOT)

@@ -74,8 +74,14 @@ def test_folders_are_read_through_in_chunks(place, pictures, tmp_path):
         shutil.copy(pictures[number % len(pictures)], path)
     encoder = ["--encoder", place / "tiny.onnx"]
     said = run("caption", place / "gp.safetensors", tmp_path, pictures[0], *encoder)
-    wanted = captions_of(place, [*paths, pictures[0]])
-    assert said == lines_of([*paths, pictures[0]], wanted)
+    paths.append(pictures[0])
+    assert said == lines_of(paths, captions_of(place, paths))
+    drawn = run("caption", place / "gp.safetensors", *paths, *encoder, "--temperature", 2)
+    chunks = [
+        captions_of(place, chunk, temperature=2.0, seed=(0, start))
+        for start, chunk in ((0, paths[:32]), (32, paths[32:]))
+    ]
+    assert drawn == lines_of(paths, [caption for chunk in chunks for caption in chunk])
 
 
 def test_json_has_a_line_a_picture(place, pictures):
@@ -119,20 +125,24 @@ def test_a_bad_picture_does_not_stop_the_others(place, pictures, tmp_path, capsy
     broken, none, empty = tmp_path / "broken.jpg", tmp_path / "none.jpg", tmp_path / "empty"
     broken.write_bytes(pictures[0].read_bytes()[:300])
     empty.mkdir()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    copies = [Path(shutil.copy(picture, folder)) for picture in pictures[:2]]
     page = tmp_path / "page.html"
-    given = [pictures[0], broken, none, empty, pictures[1]]
+    given = [pictures[0], broken, none, empty, folder]
     words = ["caption", place / "gp.safetensors", *given, "--encoder", place / "tiny.onnx"]
     with pytest.raises(SystemExit) as caught:
         main([str(word) for word in [*words, "--html", page]])
     assert caught.value.code == 1
     said, complaints = capsys.readouterr()
-    assert said == lines_of(pictures[:2], captions_of(place, pictures[:2]))
+    good = [pictures[0], *copies]
+    assert said == lines_of(good, captions_of(place, good))
     first, second, third, last = complaints.splitlines()
     assert first.startswith(f"error: {empty}: no pictures in it")
     assert second.startswith(f"error: {broken}: not a picture that can be read")
     assert third == f"error: {none}: no such file; check the path"
-    assert last == "error: 3 of 5 pictures could not be captioned"
-    assert page.read_text().count("<figure>") == 2
+    assert last == "error: 3 of 6 pictures could not be captioned"
+    assert page.read_text().count("<figure>") == 3
 
 
 def test_ready_features_are_captioned_by_name(place, pictures, tmp_path):

@@ -163,6 +163,11 @@ def wider_image(contents):
     return replace(contents, parts=parts)
 
 
+def more_outputs(contents):
+    nodes = (*contents.nodes, Node("twice", "concatenate", ("log_softmax", "log_softmax")))
+    return replace(contents, nodes=nodes, output="twice")
+
+
 def only_the_last_step(contents):
     nodes = (*contents.nodes, Node("last", "last", (contents.output,)))
     return replace(contents, nodes=nodes, output="last")
@@ -185,6 +190,7 @@ def from_the_end(contents):
         (parts_exchanged, "its encoder gives 12 numbers, but the network reads ids"),
         (another_decoder, "the decoder reads 12"),
         (wider_image, r"give 40 \(image\) and 20 \(words\) numbers, but the decoder reads 20"),
+        (more_outputs, "it has 37 words, but the network 74 outputs"),
         (only_the_last_step, "'last' gives one result for the whole sequence"),
         (from_the_end, "reads the sequence from its end"),
     ],

@@ -13,8 +13,8 @@ from growprune.cli.app import app, main
 from growprune.data.spoken import make_corpus
 
 COMMANDS = [
-    "data list", "data prepare", "train", "evaluate", "transcribe", "caption", "export", "bench",
-    "report", "demo",
+    "data list", "data prepare", "data features", "train", "evaluate", "transcribe", "caption",
+    "export", "bench", "report", "demo",
 ]  # fmt: skip
 
 

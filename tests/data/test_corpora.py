@@ -90,7 +90,7 @@ def test_prepare_fetches_known_corpora_into_their_own_folder(folder, tmp_path, m
 
     out.mkdir()
     known = {"an4": "download_an4", "spoken": "make_corpus"}
-    assert {corpus.name for corpus in CORPORA} == set(known)
+    assert {corpus.name for corpus in CORPORA if not corpus.by_hand} == set(known)
     monkeypatch.setattr(module, known[name], fetch)
     corpus = prepare(name, out, progress=lambda *call: calls.append(call))
     assert calls == [(5, 10), (1, 2), (2, 2)]
@@ -102,3 +102,15 @@ def test_prepare_fetches_known_corpora_into_their_own_folder(folder, tmp_path, m
 def test_unknown_source_names_the_known_ones(tmp_path):
     with pytest.raises(DataError, match="wsj: neither a folder nor a known corpus; known are an4"):
         prepare("wsj", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["coco", "flickr8k"])
+def test_what_is_fetched_by_hand_says_what_and_where_to(tmp_path, name):
+    with pytest.raises(DataError, match=f"{name} is fetched by hand and needs no preparing: ") as e:
+        prepare(name, tmp_path)
+    (corpus,) = (corpus for corpus in CORPORA if corpus.name == name)
+    assert all(step in str(e.value) for step in corpus.by_hand)
+    assert "\n" not in str(e.value)
+    assert any("https://" in step or "http://" in step for step in corpus.by_hand)
+    assert f"growprune data features {name}" in corpus.by_hand[-1]
+    assert not list(tmp_path.iterdir())

@@ -40,9 +40,16 @@ class Encoder(Protocol):
 def open_encoder(name: str, pool: int = 1) -> Encoder:
     """An encoder by its name; the default one needs torch only where it was never used before.
 
+    Args:
+        name: of the encoder, or an encoder's ONNX file (`.onnx`), which has a pool of its own.
+        pool: rows and columns of parts of a picture whose means are taken.
+
     Raises:
         DataError: the encoder is unknown, or cannot be had here.
+        ModelFileError: the file cannot be used.
     """
+    if name.endswith(".onnx"):
+        return ImageEncoder(name, threads=_cores())
     if name.startswith(_TORCH):
         if pool != 1:
             raise DataError(f"encoder {name} has pool 1, not {pool}")

@@ -5,7 +5,7 @@ from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_
 from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
 from growprune.data.audio_stream import file_pieces, pipe_pieces
 from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
-from growprune.data.captions import CaptionCorpus, CaptionedImage, open_captions
+from growprune.data.captions import CaptionCorpus, CaptionedImage, holds_captions, open_captions
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
 from growprune.data.encoder_cache import LITE0, LITE0_SHA256, lite0_path
@@ -41,6 +41,7 @@ __all__ = [
     "extract",
     "file_pieces",
     "frames_needed",
+    "holds_captions",
     "image_files",
     "lite0_path",
     "load_audio",

@@ -23,12 +23,17 @@ class KnownCorpus:
         what: Its contents in one line.
         licence: Terms of use.
         source: How to get it.
+        by_hand: What to fetch and where to put it, a step a line, where that is not done here.
     """
 
     name: str
     what: str
     licence: str
     source: str
+    by_hand: tuple[str, ...] = ()
+
+
+_KARPATHY = "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip"
 
 
 CORPORA = (
@@ -43,6 +48,35 @@ CORPORA = (
         what="synthetic speech of AN4's kind, many voices, any amount, exactly reproducible",
         licence="yours: it is made on your machine, by eSpeak NG",
         source="synthesised by `growprune data prepare spoken`; the demo makes its own",
+    ),
+    KnownCorpus(
+        name="coco",
+        what="MSCOCO 2014: 123,287 photographs with five sentences or more each, English",
+        licence="sentences CC BY 4.0; photographs under their Flickr licences",
+        source="fetched by hand (20 GB), see below",
+        by_hand=(
+            "http://images.cocodataset.org/zips/train2014.zip"
+            " (MD5 0da8c0bd3d6becc4dcb32757491aca88)",
+            "http://images.cocodataset.org/zips/val2014.zip (MD5 a3d79f5ed8d289b7a7554ce06a5782b3)",
+            "http://images.cocodataset.org/annotations/annotations_trainval2014.zip"
+            " (MD5 0a379cfc70b0e71301e0f377548639bd)",
+            "unpack them into a folder coco: annotations/, train2014/, val2014/",
+            f"for the usual splits, dataset_coco.json of {_KARPATHY} goes into coco, too",
+            "then growprune data features coco -o coco-features",
+        ),
+    ),
+    KnownCorpus(
+        name="flickr8k",
+        what="Flickr8k: 8,091 photographs with five sentences each, English",
+        licence="research and education only; cite Hodosh, Young, Hockenmaier 2013",
+        source="fetched by hand (1 GB), see below",
+        by_hand=(
+            "ask for Flickr8k_Dataset.zip at https://forms.illinois.edu/sec/1713398; no checksum "
+            "is published",
+            "its photographs go into flickr8k/images/",
+            f"dataset_flickr8k.json of {_KARPATHY} goes into flickr8k",
+            "then growprune data features flickr8k -o flickr8k-features",
+        ),
     ),
 )
 
@@ -128,6 +162,12 @@ def _folder(
     if str(source) == "spoken":
         make_corpus(out / "spoken", progress=progress)
         return out / "spoken"
+    for corpus in CORPORA:
+        if corpus.name == str(source):
+            raise DataError(
+                f"{corpus.name} is fetched by hand and needs no preparing: "
+                f"{'; '.join(corpus.by_hand)}"
+            )
     raise DataError(
         f"{source}: neither a folder nor a known corpus; known are "
         f"{', '.join(corpus.name for corpus in CORPORA)}"

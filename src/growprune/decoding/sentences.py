@@ -199,6 +199,10 @@ def _allowed(log_probs: np.ndarray, forbidden: Sequence[int]) -> np.ndarray:
 
 def _likeliest(totals: np.ndarray, image: np.ndarray, beam: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and words of each image's `beam` highest totals `(rows, words)`, the best first."""
+    if beam == 1:
+        words = totals.argmax(axis=1)  # the lowest of equals; and a row is an image
+        rows = np.flatnonzero(totals[np.arange(len(words)), words] > -inf)
+        return rows, words[rows]
     per_row = min(beam, totals.shape[1])
     # Equals of a row's last survivor stay for now, so that the order decides and not chance.
     least = np.partition(totals, -per_row, axis=1)[:, -per_row]

@@ -53,6 +53,11 @@ def open_captions(path: str | Path) -> CaptionCorpus:
     )
 
 
+def holds_captions(folder: Path) -> bool:
+    """Whether a folder has anything that `open_captions` would try to read."""
+    return any(True for pattern in _PATTERNS for _ in folder.glob(pattern))
+
+
 def _found(folder: Path) -> list[Path]:
     for pattern in _PATTERNS:
         files = sorted(folder.glob(pattern))

@@ -4,7 +4,8 @@
 
 All engines write for the same images of the dev split, one at a time and by turns in this process,
 greedily and with a beam of 3, from features to text. onnxruntime has its own LSTM operator where
-the run has ordinary LSTMs. Before anything is timed, all captions are compared.
+the run has ordinary LSTMs. Before anything is timed, all captions are compared. The figures are
+also entered in the runs' records, as `latencies`, which `growprune report` tells.
 """
 
 # ruff: noqa: E402 (NumPy and torch read the environment when they are imported)
@@ -30,6 +31,7 @@ from growprune.export import Packed
 from growprune.files import write_text
 from growprune.pipelines import Captioner, CaptionWriter, measure_caption_latency
 from growprune.tasks import captioning, pack_run
+from growprune.training import read_record, write_record
 
 State = Mapping[str, np.ndarray]
 
@@ -94,6 +96,11 @@ def main() -> None:
         | {key: value for key, value in latency.items() if key.startswith("milliseconds")}
         for (run, engine), latency in zip(captioners, found, strict=True)
     ]
+    for run in args.runs:
+        enter(
+            run,
+            {key[1]: row for key, row in zip(captioners, found, strict=True) if key[0] == run.name},
+        )
     write_figures(args.out / "latency.json", 1, rows)
     write_text(args.out / "latency.md", table(rows, len(images)))
     print(table(rows, len(images)))
@@ -139,6 +146,11 @@ def compare(
         (run, engine): float(np.mean(np.array(written) == np.array(texts[run, "torch"])))
         for (run, engine), written in texts.items()
     }
+
+
+def enter(run: Path, latencies: Mapping[str, dict[str, Any]]) -> None:
+    """Put a run's latencies, by engine, into its record."""
+    write_record(run, read_record(run) | {"latencies": dict(latencies)})
 
 
 def table(rows: Sequence[dict[str, Any]], images: int) -> str:

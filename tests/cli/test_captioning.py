@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from growprune.cli.app import app, main
 from growprune.cli.encoders import encoder_for, open_encoder
-from growprune.data import LITE0, lite0_path, open_features
+from growprune.data import LITE0, lite0_path, open_captions, open_features
 from growprune.errors import DataError
 from growprune.pipelines import Captioner, ImageEncoder
 
@@ -180,6 +180,30 @@ def test_evaluate_enters_scores_latency_and_flops_in_the_record(place):
     run("evaluate", place / "gp", "--split", "dev", "--beam", 2, "--length-penalty", 0.5)
     record = json.loads((place / "gp" / "record.json").read_text())
     assert {"dev", "test", "dev/beam 3", "dev/beam 2, length penalty 0.5"} <= set(record["scores"])
+
+
+def test_another_corpus_is_scored_under_its_name_and_leaves_costs_alone(place, tmp_path):
+    """Here it is the pictures of one's own test split, listed as MSCOCO lists them."""
+    record = json.loads((place / "gp" / "record.json").read_text())
+    images = open_captions(place / "scenes").split("test")
+    listed = {
+        "images": [{"id": n, "file_name": image.name} for n, image in enumerate(images)],
+        "annotations": [
+            {"id": 9, "image_id": n, "caption": caption}
+            for n, image in enumerate(images)
+            for caption in image.captions
+        ],
+    }
+    file = tmp_path / "captions_elsewhere.json"
+    file.write_text(json.dumps(listed))
+    run("evaluate", place / "gp", "--split", "test", "--beam", 3)
+    before = json.loads((place / "gp" / "record.json").read_text())
+    words = ["--data", file, "--features", place / "features.npz", "--split", "all", "--beam", 3]
+    said = run("evaluate", place / "gp", place / "gp.safetensors", *words)
+    after = json.loads((place / "gp" / "record.json").read_text())
+    assert after["scores"].pop("elsewhere: all/beam 3") == before["scores"]["test/beam 3"]
+    assert after == before != record
+    assert said.count("ms per caption") == 1  # of the packed model, which never learnt from any
 
 
 def test_packed_captioners_are_scored_as_runs_are(place):

@@ -190,3 +190,49 @@ def test_captioners_are_compared_by_their_own_figures(make_record):
     assert not any("audio" in name or "WER" in name or "BLEU-1" in name for name in rows)
     assert "data flickr8k (6000 train, 1000 dev images)" in table.notes[0]
     assert "latency by torch eager, 1 thread, 10 runs" in table.notes[0]
+
+
+def test_latencies_of_several_engines_stand_in_for_the_lone_one(make_record):
+    def timed(engine, greedy, beam):
+        times = {"milliseconds": greedy, "milliseconds_beam_3": beam}
+        return times | {"runs": 50, "threads": 1, "engine": engine}
+
+    first = captioner(
+        make_record,
+        latencies={"packed": timed("kernels", 1.0, 4.0), "torch": timed("torch eager", 5.0, 6.0)},
+    )
+    other = captioner(make_record, name="b", latencies={"packed": timed("kernels", 0.5, 1.0)})
+    table = comparison_table([first, other])
+    rows = [(name, cells) for name, cells in table.rows if "Latency" in name or "beam" in name]
+    assert rows == [
+        ("Latency per caption, packed", ("1.00 ms", "0.500 ms (2.0x less)")),
+        ("... with beam 3", ("4.00 ms", "1.00 ms (4.0x less)")),
+        ("Latency per caption, torch", ("5.00 ms", "-")),
+        ("... with beam 3", ("6.00 ms", "-")),
+    ]
+    assert table.notes[0].endswith(
+        "latency by kernels, 1 thread, 50 runs, torch eager, 1 thread, 50 runs"
+    )
+    alone = captioner(make_record, name="c")
+    rows = dict(comparison_table([first, alone]).rows)
+    assert rows["Latency per caption, median"] == ("-", "2.00 ms")
+
+
+def test_scores_on_other_corpora_come_last_under_their_names(make_record):
+    scores = {
+        "coco: test/beam 3": {"cider_d": 0.1},
+        "test/beam 3": {"cider_d": 0.2},
+        "dev": {"cider_d": 0.3},
+    }
+    recipe = {"data": {"train_splits": ["train", "dev", "test"]}}
+    table = comparison_table(
+        [
+            captioner(make_record, scores=scores),
+            captioner(make_record, scores=scores, recipe=recipe),
+        ]
+    )
+    assert [row for row in table.rows if "CIDEr" in row[0]] == [
+        ("Dev CIDEr-D", ("0.300", "-")),
+        ("Test/beam 3 CIDEr-D", ("0.200", "-")),
+        ("coco: test/beam 3 CIDEr-D", ("0.100", "0.100 (+0.000)")),
+    ]

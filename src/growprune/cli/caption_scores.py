@@ -4,10 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from growprune.cli.models import AnyCaptioner, enter, remembered, torch_on_one_thread
+from growprune.cli.models import (
+    AnyCaptioner,
+    enter,
+    is_other_corpus,
+    remembered,
+    torch_on_one_thread,
+)
 from growprune.data import open_captions, open_features
 from growprune.pipelines import (
     Captioner,
@@ -46,11 +53,16 @@ def evaluate_captioners(
     show: int,
     console: Console,
 ) -> None:
-    """Score splits, measure latency, count zeros; see `growprune evaluate`."""
-    timed = []
+    """Score splits, measure latency, count zeros; see `growprune evaluate`.
+
+    A run's latency and zeros are those on the corpus that it learnt from; on another one it is only
+    scored.
+    """
+    timed: dict[Path, np.ndarray] = {}
     for path, captioner in captioners.items():
         corpus = open_captions(data or remembered(path, "data"))
         table = open_features(features or remembered(path, "features"))
+        other = is_other_corpus(path, corpus.name)
         found = {}
         for name in splits:
             with console.status(f"captioning {name} with {path}"):
@@ -62,18 +74,31 @@ def evaluate_captioners(
                     beam=search.beam,
                     length_penalty=search.length_penalty,
                 )
-        enter(path, scores={name + search.suffix: row.scores for name, row in found.items()})
+        place = f"{corpus.name}: " if other else ""
+        scores = {place + name + search.suffix: row.scores for name, row in found.items()}
+        enter(path, scores=scores)
         _show(console, path, found, show)
+        if other:
+            continue
         if not isinstance(captioner, Captioner):
             from growprune.tasks.captioning import measured_flops
 
             rows = split_features(captioner, corpus, table, splits[-1], _COUNTED)
             enter(path, flops_per_caption=measured_flops(captioner, rows))
-        timed.append(split_features(captioner, corpus, table, splits[-1], _TIMED))
+        timed[path] = split_features(captioner, corpus, table, splits[-1], _TIMED)
+    if timed:
+        _time({path: captioners[path] for path in timed}, timed, console)
+
+
+def _time(
+    captioners: Mapping[Path, AnyCaptioner], features: Mapping[Path, np.ndarray], console: Console
+) -> None:
+    """Enter latencies, measured by turns on as many images `(images, width)` of each."""
+    images = min(map(len, features.values()))
     with console.status("measuring latency"), torch_on_one_thread(captioners.values()):
-        images = min(map(len, timed))
-        timed = [rows[:images] for rows in timed]
-        latencies = measure_caption_latency(list(captioners.values()), timed)
+        latencies = measure_caption_latency(
+            list(captioners.values()), [features[path][:images] for path in captioners]
+        )
     for path, latency in zip(captioners, latencies, strict=True):
         enter(path, latency=latency)
         console.print(

@@ -92,6 +92,19 @@ def remembered(model: Path, key: str) -> Path:
     return Path(found[key])
 
 
+def is_other_corpus(model: Path, name: str) -> bool:
+    """Whether a run learnt from another corpus than the one of this name; packed models never did.
+
+    Raises:
+        CheckpointError: the folder is not a finished run's.
+    """
+    if not model.is_dir():
+        return False
+    from growprune.training import read_record
+
+    return bool(read_record(model)["data"]["name"] != name)
+
+
 def torch_on_one_thread(
     models: Iterable[AnyRecognizer | AnyCaptioner],
 ) -> AbstractContextManager[None]:

@@ -103,7 +103,12 @@ class Hardware(_Part):
 
 
 class Record(_Part):
-    """A finished run, format 1."""
+    """A finished run, format 1.
+
+    `latencies` are of several engines, by what tables call them, measured side by side; they stand
+    in for `latency`. A score's name is its split's, after the corpus's and ": " where that is not
+    the one learnt from; the search follows, as in "test/beam 3".
+    """
 
     format: Literal[1]
     name: str
@@ -120,6 +125,7 @@ class Record(_Part):
     matrices: tuple[Matrix, ...]
     cost: Cost
     latency: Latency | None = None
+    latencies: Mapping[str, Latency] = Field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]]
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ _Write = Callable[[float, float | None], str]
 _Compare = Callable[[float, float], str]
 
 _ABSENT = "-"
+_OTHER_CORPUS = ": "  # in the name of a score, after the corpus's
 _PREFIXES = ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (1, ""))
 
 
@@ -102,8 +103,7 @@ def _metrics(records: Sequence[Record]) -> list[_Metric]:
         _Metric("... if dense", lambda r: r.cost.weights.whole_dense, _amount, _ratio),
         *(_flops(unit, part) for unit in _UNITS for part in _PARTS),
         _latency("Latency per utterance, median", "speech", "milliseconds"),
-        _latency("Latency per caption, median", "captioning", "milliseconds"),
-        _latency("... with beam 3", "captioning", "milliseconds_beam_3"),
+        *_caption_latencies(records),
         *_scores(records),
         _Metric("Training time", lambda r: r.seconds / 60, _minutes, _ratio),
     ]
@@ -117,23 +117,39 @@ def _flops(unit: str, part: str) -> _Metric:
     return _Metric(f"FLOPs per {_UNITS[unit]}, {_PARTS[part]}", value, _amount, _ratio)
 
 
-def _latency(name: str, task: str, key: str) -> _Metric:
+def _caption_latencies(records: Sequence[Record]) -> Iterator[_Metric]:
+    """Two rows per engine; one that is not named is whichever a record was evaluated with."""
+    engines = dict.fromkeys(engine for record in records for engine in record.latencies)
+    for engine in (None, *engines):
+        place = "median" if engine is None else engine
+        yield _latency(f"Latency per caption, {place}", "captioning", "milliseconds", engine)
+        yield _latency("... with beam 3", "captioning", "milliseconds_beam_3", engine)
+
+
+def _latency(name: str, task: str, key: str, engine: str | None = None) -> _Metric:
     def value(record: Record) -> float | None:
-        if record.latency is None or record.task != task:
-            return None
-        return getattr(record.latency, key)
+        latency = record.latencies.get(engine) if engine else _lone_latency(record)
+        return None if latency is None or record.task != task else getattr(latency, key)
 
     return _Metric(name, value, _milliseconds, _ratio)
 
 
+def _lone_latency(record: Record) -> Latency | None:
+    """The only figure there is."""
+    return None if record.latencies else record.latency
+
+
 def _scores(records: Sequence[Record]) -> list[_Metric]:
-    """Rows per scored split: dev, test, then the others such as "test/beam"."""
+    """Rows per scored split: dev, test, then others such as "test/beam", then other corpora."""
     order = {"dev": 0, "test": 1}
-    splits = sorted({s for r in records for s in r.scores}, key=lambda s: (order.get(s, 2), s))
+    splits = sorted(
+        {split for record in records for split in record.scores},
+        key=lambda split: (_OTHER_CORPUS in split, order.get(split, 2), split),
+    )
 
     def metric(split: str, key: str) -> _Metric:
         name, write, compare = _SCORES[key]
-        title = f"{split[0].upper()}{split[1:]} {name}"
+        title = f"{split if _OTHER_CORPUS in split else split[0].upper() + split[1:]} {name}"
         return _Metric(title, lambda r: _score(r, split, key), write, compare)
 
     return [metric(split, key) for split in splits for key in _SCORES]
@@ -236,8 +252,13 @@ def _note(name: str, group: Sequence[Record]) -> str:
         _distinct(_software(r) for r in group),
         _distinct(_hardware(r) for r in group),
     ]
-    latency = _distinct(_measured(r.latency) for r in group if r.latency)
+    latency = _distinct(_measured(found) for r in group for found in _latencies(r))
     return f"{name}: " + "; ".join(parts + ([f"latency by {latency}"] if latency else []))
+
+
+def _latencies(record: Record) -> Iterable[Latency]:
+    """What the table shows of a record."""
+    return record.latencies.values() or ([record.latency] if record.latency else [])
 
 
 def _distinct(values: Iterable[str]) -> str:

@@ -4,10 +4,11 @@ python docs/fill_readme.py
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from growprune.files import write_text
-from growprune.reports import comparison_table, read_record
+from growprune.reports import Comparison, comparison_table, read_record
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -16,15 +17,20 @@ AN4_COLUMNS = ("an4-lstm-final", "an4-hlstm-gp-final")
 
 def blocks() -> dict[str, str]:
     """Every marked block's content, made from the results."""
-    records = [read_record(path) for path in sorted((ROOT / "results/an4/records").glob("*.json"))]
-    ordered = sorted(records, key=lambda record: (AN4_COLUMNS.index(record.name), record.seed))
     output = (ROOT / "results/demo/output.txt").read_text(encoding="utf-8")
     runtime = (ROOT / "results/runtime/summary.md").read_text(encoding="utf-8")
     return {
-        "an4": comparison_table(ordered).markdown().strip(),
+        "an4": comparison("an4", AN4_COLUMNS).markdown().strip(),
         "runtime": runtime.strip(),
         "demo": f"```\n{output.strip()}\n```",
     }
+
+
+def comparison(folder: str, columns: Sequence[str]) -> Comparison:
+    """The comparison of the records in `results/folder/records`, recipes in the order given."""
+    paths = sorted((ROOT / "results" / folder / "records").glob("*.json"))
+    records = [read_record(path) for path in paths]
+    return comparison_table(sorted(records, key=lambda r: (columns.index(r.name), r.seed)))
 
 
 def filled(text: str) -> str:

@@ -29,7 +29,8 @@ class Dribble(io.BytesIO):
         self.rng = np.random.default_rng(seed)
 
     def read1(self, size=-1):
-        return self.read(int(self.rng.integers(1, 700)))
+        some = int(self.rng.integers(1, 700))
+        return self.read(some if size < 0 else min(size, some))
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 44_100])
@@ -69,7 +70,12 @@ def test_broken_files_are_named(tmp_path):
 @example(3, 0)
 def test_raw_samples_come_whole_whatever_the_pieces(samples, seed):
     numbers = np.random.default_rng(seed).integers(-32768, 32768, samples).astype("<i2")
-    found = joined(pipe_pieces(Dribble(numbers.tobytes(), seed), RATE))
+    pieces = pipe_pieces(Dribble(numbers.tobytes(), seed), RATE)
+    if len(set(numbers)) < 2:
+        with pytest.raises(DataError, match="silent" if samples else "no samples"):
+            joined(pieces)
+        return
+    found = joined(pieces)
     np.testing.assert_array_equal(found, (numbers / 32768).astype(np.float32))
 
 
@@ -111,5 +117,32 @@ def test_broken_wav_streams_are_named(data, complaint):
         list(pipe_pieces(io.BytesIO(data), RATE, "standard input"))
 
 
-def test_an_empty_pipe_gives_nothing():
-    assert list(pipe_pieces(io.BytesIO(b""), RATE)) == []
+def test_what_follows_the_samples_of_a_wav_stream_is_not_heard(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(RATE), RATE)
+    tagged = path.read_bytes() + b"LIST" + struct.pack("<I", 400) + bytes(range(200)) * 2
+    found = joined(pipe_pieces(Dribble(tagged), RATE))
+    np.testing.assert_allclose(found, load_audio(path, RATE), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["FLAC", "OGG", "NIST", "AIFF"])
+def test_streams_of_other_formats_are_not_taken_for_raw_samples(tmp_path, kind):
+    path = tmp_path / "a"
+    soundfile.write(path, noise(RATE), RATE, format=kind)
+    with pytest.raises(DataError, match=r"-: a stream of .*; send WAV or raw samples"):
+        list(pipe_pieces(io.BytesIO(path.read_bytes()), RATE))
+
+
+def test_empty_and_silent_audio_is_named_when_it_ends(tmp_path):
+    with pytest.raises(DataError, match="-: holds no samples"):
+        list(pipe_pieces(io.BytesIO(b""), RATE))
+    with pytest.raises(DataError, match="-: silent, every sample equals 0"):
+        list(pipe_pieces(io.BytesIO(bytes(9000)), RATE))
+    for samples, complaint in ((0, "holds no samples"), (9000, "silent, every sample equals 0")):
+        path = tmp_path / "a.wav"
+        soundfile.write(path, np.zeros(samples), 44_100)
+        with pytest.raises(DataError, match=complaint) as whole:
+            load_audio(path, RATE)
+        with pytest.raises(DataError) as pieces:
+            list(file_pieces(path, RATE))
+        assert str(pieces.value) == str(whole.value)

@@ -15,7 +15,7 @@ SAMPLE_RATE = 16_000
 # A floating-point file may overshoot full scale a little; far beyond it, it was never scaled.
 _LOUDEST = 4.0
 # Programs that write to a pipe cannot know the length of a WAV file and leave one of these.
-_UNKNOWN_LENGTHS = (0, 0x7FFF_FFFF, 0xFFFF_FFFF)
+UNKNOWN_LENGTHS = (0, 0x7FFF_FFFF, 0xFFFF_FFFF)
 
 
 def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
@@ -33,10 +33,10 @@ def load_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
     path = Path(path)
     samples, rate = _read(path)
     if not len(samples):
-        raise DataError(f"{path}: holds no samples; record it again or leave it out")
+        raise no_samples(path)
     wave = samples.mean(axis=1)
     check_values(path, wave)
-    _check_sounds(path, wave)
+    check_sounds(path, float(wave.min()), float(wave.max()))
     if rate != sample_rate:
         wave = soxr.resample(wave, rate, sample_rate)
         if not len(wave):
@@ -93,6 +93,23 @@ def check_values(source: str | Path, wave: np.ndarray) -> None:
         )
 
 
+def check_sounds(source: str | Path, low: float, high: float) -> None:
+    """Check that not all samples are equal, given the lowest and the highest.
+
+    Raises:
+        DataError: they are.
+    """
+    if low == high:
+        raise DataError(
+            f"{source}: silent, every sample equals {low:g}; record it again or leave it out"
+        )
+
+
+def no_samples(source: str | Path) -> DataError:
+    """The error for audio of length 0."""
+    return DataError(f"{source}: holds no samples; record it again or leave it out")
+
+
 def damaged(path: Path, error: Exception) -> DataError:
     """The error for a file that libsndfile cannot read to its end."""
     return DataError(f"{path}: truncated or damaged ({_reason(error)}); copy or download it again")
@@ -125,13 +142,6 @@ def _check_present(path: Path) -> None:
         raise DataError(f"{path}: is a folder, not an audio file; name a file in it")
     if not path.stat().st_size:
         raise DataError(f"{path}: empty file; copy or download it again")
-
-
-def _check_sounds(path: Path, wave: np.ndarray) -> None:
-    if wave.min() == wave.max():
-        raise DataError(
-            f"{path}: silent, every sample equals {wave[0]:g}; record it again or leave it out"
-        )
 
 
 def _not_audio(path: Path, error: Exception) -> DataError:
@@ -178,6 +188,6 @@ def _wav_bytes(path: Path) -> int:
         while len(head := file.read(8)) == 8:
             kind, size = struct.unpack("<4sI", head)
             if kind == b"data":
-                return 0 if size in _UNKNOWN_LENGTHS else file.tell() + size
+                return 0 if size in UNKNOWN_LENGTHS else file.tell() + size
             file.seek(size + size % 2, 1)
     return 0

@@ -1,8 +1,9 @@
 """Audio in pieces while it arrives: from a file, or from a pipe."""
 
 import struct
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import numpy as np
 import soundfile
 import soxr
 
-from growprune.data.audio import check_values, damaged, opened, truncated
+from growprune.data.audio import (
+    UNKNOWN_LENGTHS,
+    check_sounds,
+    check_values,
+    damaged,
+    no_samples,
+    opened,
+    truncated,
+)
 from growprune.errors import DataError
 
 _PIECE_SECONDS = 0.1
@@ -24,6 +33,9 @@ _SAMPLES = {
     (_FLOAT, 64): ("<f8", 1.0),
 }
 
+# How streams begin that would be noise if they were taken for raw samples.
+_OTHERS = {b"fLaC": "FLAC", b"OggS": "Ogg", b"NIST": "SPHERE", b"ID3": "MP3", b"FORM": "AIFF"}
+
 
 def file_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
     """The samples of `load_audio` in pieces of a tenth of a second.
@@ -32,7 +44,8 @@ def file_pieces(path: str | Path, sample_rate: int) -> Iterator[np.ndarray]:
         Float32 samples `(samples,)` within [-1, 1].
 
     Raises:
-        DataError: the file is missing, empty, not audio, truncated or not finite.
+        DataError: the file is missing, empty, not audio, truncated or not finite; at its end:
+            it was silent.
     """
     path = Path(path)
     with opened(path) as file:
@@ -43,8 +56,8 @@ def pipe_pieces(pipe: BufferedReader, sample_rate: int, name: str = "-") -> Iter
     """Samples from a pipe, as soon as they are there.
 
     A stream that begins with a WAV header (16- or 32-bit integers, or floating point) is read as
-    the header says; its length may be unknown. Anything else is raw audio: 16-bit little-endian
-    samples of one channel at `sample_rate`.
+    the header says; its length may be unknown, and what follows the samples is left alone.
+    Anything else is raw audio: 16-bit little-endian samples of one channel at `sample_rate`.
 
     Args:
         pipe: where the bytes come from, such as `sys.stdin.buffer`.
@@ -55,9 +68,13 @@ def pipe_pieces(pipe: BufferedReader, sample_rate: int, name: str = "-") -> Iter
         Float32 samples `(samples,)` within [-1, 1].
 
     Raises:
-        DataError: the header is broken or of an unknown kind, or samples are not finite.
+        DataError: the header is broken or of an unknown kind, or samples are not finite; at the
+            stream's end: it was empty or silent.
     """
     head = pipe.read(4)
+    for beginning, kind in _OTHERS.items():
+        if head.startswith(beginning):
+            raise DataError(f"{name}: a stream of {kind}; send WAV or raw samples, or name a file")
     if head == b"RIFF":
         wire, head = _wav_header(pipe, name), b""
     else:
@@ -73,6 +90,8 @@ class _Wire:
     full_scale: float
     channels: int
     sample_rate: int
+    size: int = sys.maxsize
+    """Bytes of samples, where known; they may be fewer, and other things may follow them."""
 
 
 def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
@@ -91,28 +110,41 @@ def _blocks(file: soundfile.SoundFile, path: Path) -> Iterator[np.ndarray]:
 def _waves(pipe: BufferedReader, head: bytes, wire: _Wire) -> Iterator[np.ndarray]:
     """Whole frames, channels averaged; half a frame waits for its other half."""
     width = np.dtype(wire.dtype).itemsize * wire.channels
-    rest, data = b"", head or pipe.read1(_PIPE_BYTES)
-    while data:
+    rest = b""
+    for data in _reads(pipe, head, wire.size):
         data = rest + data
         whole = len(data) - len(data) % width
         rest = data[whole:]
         samples = np.frombuffer(data[:whole], wire.dtype).reshape(-1, wire.channels)
         yield (samples / wire.full_scale).astype(np.float32).mean(axis=1)
-        data = pipe.read1(_PIPE_BYTES)
+
+
+def _reads(pipe: BufferedReader, head: bytes, size: int) -> Iterator[bytes]:
+    """`head`, then what arrives, `size` bytes in all or up to the end."""
+    data = head or pipe.read1(min(size, _PIPE_BYTES))
+    while data:
+        yield data
+        size -= len(data)
+        data = pipe.read1(min(size, _PIPE_BYTES))
 
 
 def _resampled(
     waves: Iterator[np.ndarray], rate: int, wanted: int, name: str
 ) -> Iterator[np.ndarray]:
     """Check and resample; the pieces together equal the resampled whole."""
+    low, high = np.inf, -np.inf
     resampler = None if rate == wanted else soxr.ResampleStream(rate, wanted, 1, dtype="float32")
     for wave in waves:
         if not len(wave):
             continue
         check_values(name, wave)
+        low, high = min(low, float(wave.min())), max(high, float(wave.max()))
         piece = wave if resampler is None else resampler.resample_chunk(wave)
         if len(piece):
             yield np.clip(piece, -1.0, 1.0)
+    if low > high:
+        raise no_samples(name)
+    check_sounds(name, low, high)
     if resampler is not None:
         piece = resampler.resample_chunk(np.empty(0, np.float32), last=True)
         if len(piece):
@@ -127,7 +159,7 @@ def _wav_header(pipe: BufferedReader, name: str) -> _Wire:
     while len(head := pipe.read(8)) == 8:
         kind, size = struct.unpack("<4sI", head)
         if kind == b"data" and wire is not None:
-            return wire
+            return wire if size in UNKNOWN_LENGTHS else replace(wire, size=size)
         content = pipe.read(size + size % 2)
         if kind == b"fmt ":
             wire = _wire(content, name)

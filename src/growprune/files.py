@@ -24,7 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(path.suffix, f".{path.name}.", path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -33,15 +33,47 @@ def replacing(path: str | Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(path: str | Path) -> None:
+    """Remove what a `replacing` of `path` left beside it when its process was killed."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.name}.*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder, and those it lies in, unless it is there.
+
+    Raises:
+        DataError: it cannot be made, or nothing can be written in it.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    if not os.access(path, os.W_OK):
+        raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
+    """Write `content` to `path`, whole or not at all.
+
+    Libraries that write files themselves report a full disk in their own ways, some with no reason
+    at all: let them write to memory and give the bytes to this.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _flush(path: Path) -> None:
@@ -53,7 +85,8 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _unwritable(path: Path, error: OSError) -> DataError:
+def unwritable(path: Path, error: OSError) -> DataError:
+    """The error for a file or folder that the system does not let be written."""
     if error.errno == errno.ENOSPC:
         return DataError(f"{path}: the disk is full; free some space and run the command again")
     return DataError(f"{path}: cannot be written ({error.strerror}); choose another folder")

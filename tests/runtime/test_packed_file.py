@@ -129,3 +129,11 @@ def test_an_unwritable_folder_is_named(tmp_path):
     net.add("y", "relu")
     with pytest.raises(DataError, match="cannot be written"):
         runtime.write(tmp_path / "file" / "x.safetensors", net.packed())
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, small_disk):
+    net = Network([40])
+    net.add("fc", "linear", None, {"weight": (40, 40), "bias": 40})
+    with pytest.raises(DataError, match=r"x\.safetensors: cannot be written"):
+        runtime.write(tmp_path / "x.safetensors", net.packed())
+    assert list(tmp_path.iterdir()) == []

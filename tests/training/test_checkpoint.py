@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from growprune.errors import CheckpointError, TrainingError
+from growprune.errors import CheckpointError, DataError, TrainingError
 from growprune.training import load_weights
 from growprune.training.checkpoint import (
     load_checkpoint,
@@ -93,3 +93,17 @@ def test_local_settings_and_records_that_cannot_be_read_say_so(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(CheckpointError, match="not a run record of format 1"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors"])
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path, small_disk, name):
+    (tmp_path / name).write_bytes(b"old")
+    big = nn.Linear(50, 50)
+    write = {
+        "checkpoint.pt": lambda: save_checkpoint(tmp_path, {"model": big.state_dict()}),
+        "weights.safetensors": lambda: save_weights(tmp_path, big, {}, {}),
+    }
+    with pytest.raises(DataError, match=rf"{name}: cannot be written"):
+        write[name]()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"old"

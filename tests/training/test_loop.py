@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from growprune.errors import CheckpointError, TrainingError
+from growprune.errors import CheckpointError, DataError, TrainingError
 from growprune.training import load_weights, train
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -155,3 +155,41 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
         train(ToyTask(toy_recipe(epochs=7)), tmp_path, resume=True)
     with pytest.raises(CheckpointError, match="another recipe or seed"):
         train(ToyTask(toy_recipe()), tmp_path, seed=1, resume=True)
+
+
+def test_a_finished_run_of_another_recipe_or_seed_is_not_passed_off_as_this_one(tmp_path):
+    record = train(ToyTask(toy_recipe()), tmp_path)
+    assert train(ToyTask(toy_recipe()), tmp_path, resume=True) == record
+    with pytest.raises(CheckpointError, match="another recipe or seed"):
+        train(ToyTask(toy_recipe(epochs=7)), tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="another recipe or seed"):
+        train(ToyTask(toy_recipe()), tmp_path, seed=1, resume=True)
+
+
+def test_a_resumed_run_clears_what_was_half_written_when_it_was_killed(tmp_path):
+    with pytest.raises(TrainingError):
+        train(ToyTask(toy_recipe(), poison=9), tmp_path)
+    (tmp_path / ".checkpoint.pt.ab_12.pt").write_bytes(b"half")
+    train(ToyTask(toy_recipe()), tmp_path, resume=True)
+    names = {entry.name for entry in tmp_path.iterdir()}
+    assert names == {"checkpoint.pt", "weights.safetensors", "record.json", "tensorboard"}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(DataError, match="cannot be written"):
+            train(ToyTask(toy_recipe()), out)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("")
+    with pytest.raises(DataError, match="tensorboard: cannot be written"):
+        train(ToyTask(toy_recipe()), tmp_path / "run")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device here")
+def test_an_accelerator_that_is_not_there_is_named(tmp_path):
+    recipe = toy_recipe()
+    training = recipe.training.model_copy(update={"accelerator": "cuda"})
+    task = ToyTask(recipe.model_copy(update={"training": training}))
+    with pytest.raises(TrainingError, match=r"training\.accelerator is 'cuda'"):
+        train(task, tmp_path)

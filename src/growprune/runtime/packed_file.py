@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from growprune.errors import ModelFileError
-from growprune.files import replacing
+from growprune.files import write_bytes
 from growprune.runtime.graph import LARGEST, RULES, Node, Sizes
 from growprune.runtime.matrices import PARTS, StoredMatrix
 
@@ -74,10 +74,8 @@ def write(path: str | Path, packed: PackedModel) -> None:
             if not np.array_equal(arrays.setdefault(name, array), array):
                 raise ValueError(f"two networks have different arrays of the name {name!r}")
     text = json.dumps(_description(packed), allow_nan=False)
-    with replacing(path) as temporary:
-        save_file(
-            {name: np.ascontiguousarray(a) for name, a in arrays.items()}, temporary, {KEY: text}
-        )
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_bytes(path, save(contiguous, {KEY: text}))
 
 
 def read(path: str | Path) -> PackedModel:

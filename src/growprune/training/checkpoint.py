@@ -7,6 +7,7 @@
 - `record.json`: see `training.record`.
 """
 
+import io
 import json
 import pickle
 from collections.abc import Mapping
@@ -16,10 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from growprune.errors import CheckpointError, TrainingError
-from growprune.files import replacing, write_text
+from growprune.files import write_bytes, write_text
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "weights.safetensors"
@@ -62,6 +63,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
     Raises:
         TrainingError: a weight is not finite; the last good checkpoint stays.
+        DataError: the folder cannot be written; the last good checkpoint stays.
     """
     broken = [
         name
@@ -73,8 +75,9 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             f"weights of {broken[0]} are not finite; the last good checkpoint is kept in {folder}. "
             "Lower training.optimizer.learning_rate or training.max_grad_norm and start again"
         )
-    with replacing(folder / CHECKPOINT) as temporary:
-        torch.save(dict(state), temporary)
+    content = io.BytesIO()
+    torch.save(dict(state), content)
+    write_bytes(folder / CHECKPOINT, content.getbuffer())
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:
@@ -104,7 +107,11 @@ def save_weights(
     recipe: Mapping[str, Any],
     extras: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `weights.safetensors`: all that is needed to use the model."""
+    """Write `weights.safetensors`: all that is needed to use the model.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     tensors |= {_MASK + name: mask.to(torch.uint8).cpu() for name, mask in masks.items()}
     slopes = {
@@ -118,8 +125,7 @@ def save_weights(
         "negative_slopes": json.dumps(slopes),
         "extras": json.dumps(dict(extras or {})),
     }
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata=details)
+    write_bytes(folder / WEIGHTS, save(tensors, metadata=details))
 
 
 def load_weights(folder: Path) -> Weights:

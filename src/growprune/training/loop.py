@@ -28,11 +28,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from torch.utils.tensorboard import SummaryWriter
 
 from growprune.errors import CheckpointError, TrainingError
+from growprune.files import clear_leftovers, make_folder
 from growprune.sparsity import GrowPrune
 from growprune.training import checkpoint, record
+from growprune.training.curves import Curves
 from growprune.training.recipe import OptimizerSettings
 from growprune.training.schedule import learning_rate
 from growprune.training.task import Task
@@ -79,11 +80,13 @@ def train(
         The run's record.
 
     Raises:
-        TrainingError: the loss or a weight is not finite. The last good checkpoint is kept.
+        TrainingError: the loss or a weight is not finite, or there is no such accelerator. The
+            last good checkpoint is kept.
         CheckpointError: `out` holds another run, or cannot be resumed.
+        DataError: `out` cannot be written.
     """
     if resume and (out / record.FILE).is_file():
-        return record.read(out)
+        return _finished(out, task, seed)
     _check_folder(out, resume)
     trainer = _Trainer(task, out, seed, console or Console(quiet=True))
     if resume and (out / checkpoint.CHECKPOINT).is_file():
@@ -135,11 +138,7 @@ class _Trainer:
         return self.growprune.phase if self.growprune else "dense"
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        if saved["recipe"] != self.resolved or saved["seed"] != self.seed:
-            raise CheckpointError(
-                f"{self.out}: its checkpoint is of another recipe or seed; resume with the same "
-                "recipe, --set values and --seed, or give another --out"
-            )
+        _check_same(saved, self.resolved, self.seed, self.out)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.growprune:
@@ -160,16 +159,16 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def run(self) -> dict[str, Any]:
-        writer = SummaryWriter(str(self.out / "tensorboard")) if self.chief else None
+        curves = Curves(self.out / "tensorboard") if self.chief else None
         try:
             with _progress(self.console) as bars:
                 bar = bars.add_task("", total=None)
                 while self.state.epoch < self.settings.epochs:
                     self._epoch(bars, bar)
-                    self._report(self.state.curves[-1], writer)
+                    self._report(self.state.curves[-1], curves)
         finally:
-            if writer:
-                writer.close()
+            if curves:
+                curves.close()
         return self._finish()
 
     def _epoch(self, bars: Progress, bar: TaskID) -> None:
@@ -287,17 +286,11 @@ class _Trainer:
         self.state.epoch_seconds += now - since
         return now
 
-    def _report(self, entry: Mapping[str, Any], writer: SummaryWriter | None) -> None:
+    def _report(self, entry: Mapping[str, Any], curves: Curves | None) -> None:
         line = _epoch_line(entry, self.settings.epochs)
         self.console.print(line, highlight=False, soft_wrap=True)
-        if writer:
-            for name, value in entry.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    writer.add_scalar(name, value, entry["epoch"])
-            if self.growprune:
-                for name, density in self.growprune.densities().items():
-                    writer.add_scalar(f"density/{name}", density, entry["epoch"])
-            writer.flush()
+        if curves:
+            curves.add(entry, self.growprune.densities() if self.growprune else {})
 
     def _finish(self) -> dict[str, Any]:
         """Score the kept weights on dev and write the record."""
@@ -353,6 +346,11 @@ def seed_step(seed: int, epoch: int, step: int, rank: int) -> None:
 
 def _launch(accelerator: str, precision: str) -> Fabric:
     """Fabric for this process, or for all of them where `torchrun` started several."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "training.accelerator is 'cuda', but torch finds no such device here; set it to 'cpu' "
+            "or 'auto'"
+        )
     world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", "1"))
     strategy = "ddp" if world * nodes > 1 else "auto"
@@ -372,6 +370,24 @@ def _check_folder(out: Path, resume: bool) -> None:
     if taken and not resume:
         raise CheckpointError(
             f"{out} already holds a run ({taken[0]}); go on with --resume, or give another --out"
+        )
+    make_folder(out)
+    for name in (checkpoint.CHECKPOINT, checkpoint.WEIGHTS, record.FILE):
+        clear_leftovers(out / name)
+
+
+def _finished(out: Path, task: Task, seed: int) -> dict[str, Any]:
+    """The record of a run that has nothing left to do."""
+    found = record.read(out)
+    _check_same(found, task.recipe.model_dump(mode="json"), seed, out)
+    return found
+
+
+def _check_same(saved: Mapping[str, Any], recipe: Mapping[str, Any], seed: int, out: Path) -> None:
+    if saved["recipe"] != recipe or saved["seed"] != seed:
+        raise CheckpointError(
+            f"{out}: its run is of another recipe or seed; resume with the same recipe, --set "
+            "values and --seed, or give another --out"
         )
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,11 @@ COMMANDS = [
 def test_every_command_explains_itself_with_an_example(command):
     output = " ".join(run(*command.split(), "--help").split())
     assert f"Example: growprune {command}" in output
+
+
+@pytest.mark.parametrize(("words", "example"), [((), "demo"), (("data",), "data list")])
+def test_groups_of_commands_have_an_example_too(words, example):
+    assert f"Example: growprune {example}" in " ".join(run(*words, "--help").split())
 
 
 def test_the_list_of_commands_is_complete():
@@ -109,20 +115,16 @@ def test_errors_are_one_line_naming_the_thing_and_the_remedy(trained, corpus, tm
 
 
 def test_a_full_disk_stops_training_with_one_line_and_no_half_file(
-    corpus, tmp_path, capsys, monkeypatch
+    corpus, tmp_path, capsys, small_disk
 ):
-    import errno
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
     out = tmp_path / "run"
     sets = [word for value in TINY for word in ("--set", value)]
     words = ["train", "demo-hlstm-gp", "--data", corpus[0], "--out", out, *sets]
     with pytest.raises(SystemExit):
         main([str(word) for word in words])
-    assert "checkpoint.pt: the disk is full" in capsys.readouterr().err.replace("\n", " ")
+    written = capsys.readouterr().err
+    assert "checkpoint.pt: cannot be written (File too large)" in written
+    assert written.count("\n") == 1
     assert {entry.name for entry in out.iterdir()} <= {"tensorboard", "run.json"}
 
 
@@ -131,6 +133,17 @@ def test_debug_shows_the_trace():
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
+
+
+def test_a_kernel_that_cannot_run_is_one_line():
+    command = [sys.executable, "-m", "growprune", "data", "list"]
+    for words, trace in ((command, False), ([*command, "--debug"], True)):
+        environment = os.environ | {"GROWPRUNE_KERNEL": "nonsense"}
+        result = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        assert result.returncode == 1
+        assert "GROWPRUNE_KERNEL is 'nonsense', which cannot run here" in result.stderr
+        assert ("Traceback" in result.stderr) == trace
+        assert (result.stderr.count("\n") > 1) == trace
 
 
 def test_version():

@@ -16,7 +16,8 @@ from growprune.errors import GrowPruneError
 
 app = typer.Typer(
     name="growprune",
-    help="Train LSTMs that are small, fast and accurate by growing and pruning connections.",
+    help="Train LSTMs that are small, fast and accurate by growing and pruning connections.\n\n"
+    "Example: growprune demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -33,7 +33,8 @@ from growprune.data import prepare as prepare_corpus
 from growprune.errors import DataError
 
 app = typer.Typer(
-    help="List corpora, get one ready for training, compute features of images.",
+    help="List corpora, get one ready for training, compute features of images.\n\n"
+    "Example: growprune data list",
     no_args_is_help=True,
 )
 

@@ -166,6 +166,15 @@ def test_a_feature_that_never_varies_says_nothing_whatever_it_is_later(value):
     assert norm(features)[:, 0].std() == pytest.approx(1, rel=1e-3)
 
 
+def test_unit_features_are_standardised_ones_and_together_1_long():
+    norm, features = feature_norm("unit", WIDTH), torch.rand(50, WIDTH) * torch.arange(1, 8) + 3
+    standard = feature_norm("standard", WIDTH)
+    norm.fit(features)
+    standard.fit(features)
+    torch.testing.assert_close(norm(features), standard(features) / WIDTH**0.5)
+    assert norm(features).square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
+
+
 def test_layer_norm_is_over_an_images_features():
     norm, features = feature_norm("layer", WIDTH), torch.rand(4, WIDTH)
     mean, deviation = features.mean(1, keepdim=True), features.std(1, correction=0, keepdim=True)

@@ -104,13 +104,18 @@ class StandardNorm(nn.Module):
     """Features with the mean and deviation of those learnt from taken out.
 
     A feature that never varies becomes 0.
+
+    Args:
+        width: features of an image.
+        deviation: each feature's, in what comes out.
     """
 
     mean: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, deviation: float = 1.0) -> None:
         super().__init__()
+        self.deviation = deviation
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
 
@@ -119,7 +124,7 @@ class StandardNorm(nn.Module):
         deviation = features.std(0, correction=0)
         varies = features.amax(0) > features.amin(0)  # a rounded deviation does not tell
         self.mean.copy_(features.mean(0))
-        self.scale.copy_(torch.where(varies, 1 / deviation, 0.0))
+        self.scale.copy_(torch.where(varies, self.deviation / deviation, 0.0))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise `(batch, width)`."""
@@ -127,7 +132,7 @@ class StandardNorm(nn.Module):
 
 
 def feature_norm(kind: str, width: int) -> nn.Module:
-    """The norm of features that a recipe names: `none`, `standard` or `layer`."""
-    if kind == "standard":
-        return StandardNorm(width)
+    """The norm of features that a recipe names: `none`, `standard`, `unit` or `layer`."""
+    if kind in ("standard", "unit"):
+        return StandardNorm(width, 1.0 if kind == "standard" else width**-0.5)
     return nn.LayerNorm(width, elementwise_affine=False) if kind == "layer" else nn.Identity()

@@ -52,9 +52,13 @@ class ModelSettings(Settings):
     """On what the recurrent layers read, between them, and on what they give."""
     feature_dropout: Fraction = 0.0
     """On the image's features."""
-    normalise: Literal["none", "standard", "layer"] = "none"
-    """Features as they are; each of mean 0 and deviation 1 over the images learnt from; or so over
-    the features of each image."""
+    normalise: Literal["none", "standard", "unit", "layer"] = "none"
+    """Features as they are; each of mean 0 and deviation 1 over the images learnt from; so too, but
+    of a deviation that makes an image's features about 1 long; or of mean 0 and deviation 1 over
+    the features of each image.
+
+    Adam moves every weight by about the learning rate, so the image's vector moves in proportion to
+    the sum of its features: with thousands of them of deviation 1 it soon saturates the gates."""
     tied: bool = False
     """Whether words are written with the matrix they are read with."""
 

@@ -10,8 +10,9 @@ NATIVE := CMakeLists.txt $(shell find csrc -type f)
 demo: .venv/ready
 	$(BIN)/growprune demo --out demo
 
+# Tests of one file share what they train, so a file stays with one process.
 test: .venv/ready lint test-kernels
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -107,8 +107,8 @@ def validate(kind: type[RecipeType], table: Mapping[str, Any], source: str) -> R
     final = recipe.training.optimizer.final_epochs
     if final >= recipe.training.epochs:
         raise RecipeError(
-            f"recipe {source}: training.optimizer.final_epochs is {final}, which leaves no epoch of "
-            f"the {recipe.training.epochs} to learn in; lower it"
+            f"recipe {source}: training.optimizer.final_epochs is {final}, which leaves no epoch "
+            f"of the {recipe.training.epochs} to learn in; lower it"
         )
     return recipe
 

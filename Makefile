@@ -26,6 +26,7 @@ test-kernels: .venv/ready
 	$(CMAKE) -B build/sanitize -DGROWPRUNE_SANITIZE=ON >build/sanitize.log
 	$(BIN)/cmake --build build/sanitize >>build/sanitize.log || (cat build/sanitize.log; false)
 	build/sanitize/kernels_test
+	build/sanitize/training_test
 
 # Damaged packed files against the loader and the kernels, these under the sanitizers.
 FUZZ_SECONDS ?= 600
@@ -44,6 +45,7 @@ test-aarch64: .venv/ready
 	$(CMAKE) -B build/aarch64 -DCMAKE_TOOLCHAIN_FILE=csrc/aarch64.cmake >>build/aarch64.log
 	$(BIN)/cmake --build build/aarch64 >>build/aarch64.log || (cat build/aarch64.log; false)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/kernels_test
+	qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/training_test
 
 # A wheel in dist/, with auditwheel's word on the systems it runs on.
 wheel: .venv/ready

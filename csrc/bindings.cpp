@@ -4,6 +4,7 @@
 #include "paths.h"
 #include "prepare.h"
 #include "recurrent.h"
+#include "training.h"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -137,6 +138,170 @@ int64_t rows_of(const AnyArray<const float> &x) {
 
 int width_of(const AnyArray<const float> &x) { return static_cast<int>(x.shape(x.ndim() - 1)); }
 
+// Training: records are (units, lanes), nested lists hold one for each stage of each gate.
+
+using Rows = Array<const float, 2>;
+using Lanes2 = Array<float, 2>;
+using Nested = std::vector<std::vector<std::optional<Lanes2>>>;
+
+Record record_of(const Lanes2 &array) { return {array.data(), static_cast<int>(array.shape(0))}; }
+
+Record record_of(const std::optional<Lanes2> &array) {
+    return array ? record_of(*array) : Record{};
+}
+
+template <class Arrays> std::vector<Record> records_of(const Arrays &arrays) {
+    std::vector<Record> found;
+    for (const auto &array : arrays) found.push_back(record_of(array));
+    return found;
+}
+
+PerStage per_stage(const Nested &arrays) {
+    PerStage found;
+    for (const auto &gate : arrays) found.push_back(records_of(gate));
+    return found;
+}
+
+// A matrix to train: its weights, kept alive, and which of them are active (null for all).
+struct Trained {
+    Rows weights;
+    const Connections *connections;
+
+    Weights view() const {
+        return {weights.data(), static_cast<int>(weights.shape(0)),
+                static_cast<int>(weights.shape(1)), connections};
+    }
+};
+
+// What the forward pass left for the backward pass.
+struct BoundTape {
+    Lanes2 x;
+    Nested scales;
+    std::optional<Lanes2> h_before, c_before, tanh_c;
+    std::vector<Lanes2> gates;
+    Nested hidden;
+
+    Tape view() const {
+        return {record_of(x), per_stage(scales), record_of(h_before), record_of(c_before),
+                record_of(tanh_c), records_of(gates), per_stage(hidden)};
+    }
+};
+
+struct BoundLayer {
+    BoundLayer(const Path &path, Trained ih, Trained hh, std::vector<std::vector<Trained>> later,
+               float slope)
+        : ih(std::move(ih)), hh(std::move(hh)), later(std::move(later)),
+          layer(*path.kernels, this->ih.view(), this->hh.view(), views(this->later), slope) {}
+
+    static std::vector<std::vector<Weights>> views(const std::vector<std::vector<Trained>> &all) {
+        std::vector<std::vector<Weights>> found;
+        for (const auto &gate : all) {
+            found.emplace_back();
+            for (const Trained &matrix : gate) found.back().push_back(matrix.view());
+        }
+        return found;
+    }
+
+    Trained ih, hh;
+    std::vector<std::vector<Trained>> later;
+    TrainingLayer layer;
+};
+
+void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, const Rows &h,
+                   const Rows &c, const std::optional<Floats> &bias,
+                   const std::vector<std::vector<std::optional<Floats>>> &later_biases,
+                   const Lanes2 &first, const BoundTape &tape, const Lanes2 &outputs,
+                   const Lanes2 &last_h, const Lanes2 &last_c, int threads) {
+    Biases biases;
+    for (const auto &gate : later_biases) {
+        biases.emplace_back();
+        for (const auto &stage : gate) biases.back().push_back(data_or_null(stage));
+    }
+    const Tape view = tape.view();
+    nb::gil_scoped_release release;
+    bound.layer.forward(steps, x.data(), h.data(), c.data(), data_or_null(bias), biases,
+                        record_of(first), view, outputs.data(), last_h.data(), last_c.data(),
+                        threads);
+}
+
+void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &doutputs,
+                    const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
+                    const Lanes2 &first, const Nested &stages, const std::vector<Lanes2> &gates,
+                    const std::optional<Lanes2> &dx, const Lanes2 &dh, const Lanes2 &dc,
+                    int threads) {
+    const Tape view = tape.view();
+    const Deltas deltas = {record_of(first), per_stage(stages), records_of(gates)};
+    nb::gil_scoped_release release;
+    bound.layer.backward(steps, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
+                         dx ? dx->data() : nullptr, dh.data(), dc.data(), threads);
+}
+
+void bind_training(nb::module_ &module) {
+    nb::class_<Connections>(module, "Connections")
+        .def("__init__",
+             [](Connections *self, const Array<const uint8_t, 2> &mask) {
+                 new (self) Connections(mask.data(), static_cast<int>(mask.shape(0)),
+                                        static_cast<int>(mask.shape(1)));
+             })
+        .def_prop_ro("count", [](const Connections &c) { return c.by(false).indices.size(); });
+    nb::class_<Steps>(module, "Steps")
+        .def("__init__",
+             [](Steps *self, const Array<const int64_t, 1> &batch_sizes, bool reverse) {
+                 new (self) Steps(batch_sizes.data(), static_cast<int>(batch_sizes.shape(0)),
+                                  reverse);
+             })
+        .def_prop_ro("lanes", &Steps::all_lanes)
+        .def_prop_ro("chunks",
+                     [](const Steps &steps) {
+                         std::vector<std::pair<int64_t, int>> found;
+                         for (const Chunk &chunk : steps.chunks)
+                             found.emplace_back(chunk.first_lane, chunk.lanes);
+                         return found;
+                     })
+        .def("to_lanes", [](const Steps &steps, const Rows &rows, const Lanes2 &to, int threads) {
+            nb::gil_scoped_release release;
+            together(threads, [&](const Member &member) {
+                rows_to_lanes(steps, rows.data(), record_of(to), member);
+            });
+        });
+    nb::class_<Trained>(module, "Trained")
+        .def("__init__",
+             [](Trained *self, Rows weights, const Connections *connections) {
+                 new (self) Trained{std::move(weights), connections};
+             },
+             "weights"_a.noconvert(), "connections"_a.none(), nb::keep_alive<1, 3>());
+    nb::class_<BoundTape>(module, "Tape")
+        .def("__init__",
+             [](BoundTape *self, Lanes2 x, Nested scales, std::optional<Lanes2> h_before,
+                std::optional<Lanes2> c_before, std::optional<Lanes2> tanh_c,
+                std::vector<Lanes2> gates, Nested hidden) {
+                 new (self) BoundTape{x, scales, h_before, c_before, tanh_c, gates, hidden};
+             },
+             "x"_a, "scales"_a, "h_before"_a.none(), "c_before"_a.none(), "tanh_c"_a.none(),
+             "gates"_a, "hidden"_a);
+    nb::class_<BoundLayer>(module, "TrainingLayer")
+        .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float>())
+        .def("forward", train_forward, "steps"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
+             "later_biases"_a, "first"_a, "tape"_a, "outputs"_a, "last_h"_a, "last_c"_a,
+             "threads"_a)
+        .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
+             "tape"_a, "first"_a, "stages"_a, "gates"_a, "dx"_a.none(), "dh"_a, "dc"_a,
+             "threads"_a);
+    module.def("connection_gradient",
+               [](const Path &path, const Connections &connections, const Steps &steps,
+                  const Lanes2 &delta, const Lanes2 &x, const Lanes2 &gradient, int threads) {
+                   nb::gil_scoped_release release;
+                   connection_gradient(*path.kernels, connections, steps, record_of(delta),
+                                       record_of(x), gradient.data(), threads);
+               });
+    module.def("lane_sums",
+               [](const Path &path, const Steps &steps, const Lanes2 &record,
+                  const Array<float, 1> &sums) {
+                   nb::gil_scoped_release release;
+                   lane_sums(*path.kernels, steps, record_of(record), sums.data());
+               });
+}
+
 void bind_path(nb::module_ &module) {
     nb::class_<Path>(module, "Path")
         .def("dense", dense, "values"_a, "scales"_a.none())
@@ -179,6 +344,7 @@ NB_MODULE(_kernels, module) {
         .def("step", step, "x"_a.noconvert(), "h"_a.noconvert(), "c"_a.noconvert().none(),
              "new_h"_a.noconvert(), "new_c"_a.noconvert().none());
     bind_path(module);
+    bind_training(module);
     module.def("available", [] {
         std::vector<std::string> names;
         for (const Kernels *kernels : available_kernels()) names.emplace_back(kernels->name);

@@ -1,6 +1,7 @@
 // The table of kernels that each path fills (body/kernels.cpp).
 #pragma once
 
+#include "lanes.h"
 #include "matrix.h"
 
 #include <cstddef>
@@ -44,6 +45,8 @@ struct Kernels {
     void (*layer_norm)(const float *x, const float *weight, const float *bias, float eps, float *y,
                        int64_t rows, int width);
     void (*log_softmax)(const float *x, float *y, int64_t rows, int width);
+
+    LaneKernels lanes; // for training
 };
 
 } // namespace growprune

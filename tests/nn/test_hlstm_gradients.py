@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from growprune.native import training
 from growprune.nn import HLSTM
 
 UNEQUAL = {"input": (3,), "cell": (2, 4), "output": (5, 3, 2)}
@@ -39,11 +40,28 @@ def run(layer, x, lengths, hx=None):
     ],
 )
 @pytest.mark.parametrize(
-    ("dtype", "rtol", "atol"), [("float64", 1e-10, 1e-12), ("float32", 1e-4, 1e-5)]
+    ("dtype", "engine", "rtol", "atol"),
+    [
+        ("float64", "torch", 1e-10, 1e-12),
+        ("float32", "torch", 1e-4, 1e-5),
+        ("float32", "native", 1e-4, 1e-5),
+    ],
 )
 def test_outputs_and_gradients_match_the_reference(
-    reference, randomized, sizes, num_layers, bidirectional, bias, lengths, dtype, rtol, atol
+    reference,
+    randomized,
+    monkeypatch,
+    sizes,
+    num_layers,
+    bidirectional,
+    bias,
+    lengths,
+    dtype,
+    engine,
+    rtol,
+    atol,
 ):
+    monkeypatch.setattr(training, "_engine", engine)
     settings = {"num_layers": num_layers, "bidirectional": bidirectional, "bias": bias}
     layer = HLSTM(3, 4, gate_hidden_sizes=sizes, dtype=getattr(torch, dtype), **settings)
     randomized(layer)
@@ -200,7 +218,9 @@ def test_backward_twice_through_a_kept_graph_gives_the_same():
         assert torch.equal(one, other)
 
 
-def test_sizes_where_large_products_matter_agree_in_float32(reference):
+@pytest.mark.parametrize("engine", training.ENGINES)
+def test_sizes_where_large_products_matter_agree_in_float32(reference, monkeypatch, engine):
+    monkeypatch.setattr(training, "_engine", engine)
     layer = HLSTM(40, 48, gate_hidden_sizes=(56,))
     x = torch.randn(12, 16, 40, requires_grad=True)
     lengths = [12] * 10 + [7] * 5 + [3]

@@ -25,3 +25,11 @@ def test_one_cycle_rises_linearly_and_falls_along_a_cosine():
     assert rates[6] == pytest.approx(0.55)
     assert rates[9] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 7 / 8)))
     assert rates[2:] == sorted(rates[2:], reverse=True)
+
+
+def test_one_cycle_may_end_before_the_run_does():
+    settings = OptimizerSettings(learning_rate=1.0, final_scale=0.1, final_epochs=2)
+    rates = [learning_rate(settings, step, 10, 5) for step in range(50)]
+    whole = settings.model_copy(update={"final_epochs": 0})
+    assert rates[:30] == [learning_rate(whole, step, 10, 3) for step in range(30)]
+    assert rates[30:] == [pytest.approx(0.1)] * 20

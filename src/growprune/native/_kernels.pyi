@@ -1,5 +1,7 @@
 """The compiled kernels (csrc/)."""
 
+import numpy as np
+
 from growprune.native.paths import Path
 
 def available() -> list[str]:
@@ -7,3 +9,8 @@ def available() -> list[str]:
 
 def load(name: str) -> Path:
     """The kernels of one path."""
+
+class Connections:
+    """Which connections of a matrix are active."""
+
+    def __init__(self, mask: np.ndarray) -> None: ...

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from growprune.nn import _native
 from growprune.nn._gates import Widths, first_rows
 from growprune.nn._products import linear
 
@@ -84,6 +85,10 @@ def recur(
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Recurrence.apply(plan, *tensors)
     with torch.autocast(x.device.type, enabled=False):
+        if _native.usable(x, parameters, plan.product_dtype):
+            return _native_pass(plan, parameters).forward(
+                x, h, c, _dropout_scales(plan, h), record=False
+            )[0]
         return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
 
 
@@ -92,19 +97,31 @@ class _Recurrence(torch.autograd.Function):
     def forward(
         ctx: Any, plan: Plan, x: Tensor, h: Tensor, c: Tensor, *parameters: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.plan, ctx.split = plan, len(parameters)
+        ctx.native = None
         with torch.autocast(x.device.type, enabled=False):
+            if _native.usable(x, parameters, plan.product_dtype):
+                ctx.native = _native_pass(plan, parameters)
+                scales = _dropout_scales(plan, h)
+                results, lanes = ctx.native.forward(x, h, c, scales, record=True)
+                ctx.save_for_backward(*parameters, *lanes.flatten())
+                return results
             results, tape = _forward(plan, x, h, c, _prepare(plan, parameters), record=True)
-        ctx.plan, ctx.split = plan, 1 + len(parameters)
-        ctx.save_for_backward(x, *parameters, *_flatten(tape))
+        ctx.save_for_backward(*parameters, x, *_flatten(tape))
         return results
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, *parameters = ctx.saved_tensors[: ctx.split]
-        tape = _unflatten(ctx.plan, ctx.saved_tensors[ctx.split :])
-        weights = _prepare(ctx.plan, parameters)
+        parameters, saved = ctx.saved_tensors[: ctx.split], ctx.saved_tensors[ctx.split :]
         _, *needed = ctx.needs_input_grad
+        if ctx.native is not None:
+            lanes = _native.Tape.unflatten(ctx.plan.widths, saved)
+            with torch.autocast("cpu", enabled=False):
+                return None, *ctx.native.backward(lanes, grads, needed)
+        x, *saved = saved
+        tape = _unflatten(ctx.plan, saved)
+        weights = _prepare(ctx.plan, parameters)
         with torch.autocast(x.device.type, enabled=False):
             return None, *_backward(ctx.plan, x, weights, tape, grads, needed)
 
@@ -179,9 +196,7 @@ def _forward(
     # What no backward pass will read needs room for one step only, which all steps share.
     rows = len(x) if record else len(h)
     hidden = [[h.new_empty(rows, width) for width in gate] for gate in plan.widths]
-    scales = [
-        [_dropout_scale(plan, h, width) for width in gate if plan.keep < 1] for gate in plan.widths
-    ]
+    scales = _dropout_scales(plan, h)
     h_before, c_before, tanh_c = h.new_empty(3, rows, h.shape[1])
     gates = h.new_empty(4, rows, h.shape[1])
     tape = _Tape(h_before, c_before, tanh_c, gates, hidden, scales)
@@ -376,6 +391,18 @@ def _later_gradients(
 def _weight_gradient(plan: Plan, delta: Tensor, value: Tensor) -> Tensor:
     """Sum over all rows of delta's outer product with value, from (units, rows) and (rows, in)."""
     return linear(delta, value.t().to(plan.product_dtype))
+
+
+def _native_pass(plan: Plan, parameters: Sequence[Tensor | None]) -> _native.Pass:
+    return _native.Pass(plan.widths, plan.batch_sizes, plan.reverse, plan.slope, parameters)
+
+
+def _dropout_scales(plan: Plan, like: Tensor) -> list[list[Tensor]]:
+    """Dropout's factors for each gate's hidden layers; empty lists without dropout."""
+    return [
+        [_dropout_scale(plan, like, width) for width in gate if plan.keep < 1]
+        for gate in plan.widths
+    ]
 
 
 def _dropout_scale(plan: Plan, like: Tensor, width: int) -> Tensor:

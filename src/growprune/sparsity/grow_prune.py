@@ -112,6 +112,7 @@ class GrowPrune:
         self._snapshot: Snapshot | None = None
         self._seed()
         self._enter(self._phase_after(None))
+        self._note()
 
     # What it is now
 
@@ -159,6 +160,7 @@ class GrowPrune:
             else:
                 self._rewire()
             self._finish_change(self.phase)
+        self._note()
 
     def end_epoch(self, metric: float | None = None) -> None:
         """End an epoch and, where it is the last one of its phase, begin the next phase.
@@ -183,6 +185,7 @@ class GrowPrune:
             if self.phase in LEARNING:
                 self._reference = metric
             self._enter(self._phase_after(self.phase))
+        self._note()
 
     # Resuming
 
@@ -229,6 +232,7 @@ class GrowPrune:
         for matrix in self._matrices:
             matrix.activate_mask(state["masks"][matrix.name])
         project(self._matrices, self.optimizer)
+        self._note()
 
     # Phases
 
@@ -335,6 +339,11 @@ class GrowPrune:
         self._record(event)
 
     # Details
+
+    def _note(self) -> None:
+        """Let the layers know which connections they may leave out."""
+        for matrix in self._matrices:
+            matrix.note(self._scorer.needs_gradients)
 
     def _clip(self) -> None:
         if self._max_grad_norm is None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from growprune.native.training import ActiveConnections, note_active
 from growprune.sparsity.granularity import tiling
 
 SECOND_MOMENTS = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
@@ -47,6 +48,19 @@ class MaskedMatrix:
         self.active = active
         self.keep.copy_(self.tiling.spread(active).reshape(self.parameter.shape)).neg_()
         self.connections = int(torch.count_nonzero(self.keep))
+        self._noted: ActiveConnections | None = None
+
+    def note(self, all_gradients: bool) -> None:
+        """Let who computes with the parameter leave dormant connections out; they must be zero.
+
+        Args:
+            all_gradients: the gradients of dormant connections are wanted all the same.
+        """
+        if self.parameter.dim() != 2 or self.parameter.device.type != "cpu":
+            return
+        if self._noted is None or self._noted.all_gradients != all_gradients:
+            self._noted = ActiveConnections(self.mask.numpy(), all_gradients)
+        note_active(self.parameter, self._noted)
 
     def fits(self, mask: Tensor) -> bool:
         """Whether `mask`, in the parameter's shape, is bool and made of whole tiles."""

@@ -102,6 +102,11 @@ class Scorer:
             for kind in kinds
         }
 
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the gradients of dormant connections are averaged now."""
+        return bool(self._averages)
+
     def add_gradients(self) -> None:
         """Take in the dense gradients of this step."""
         for average in self._averages.values():

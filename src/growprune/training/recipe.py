@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
 from growprune.errors import RecipeError
 from growprune.recipes import recipe_names, recipe_text, shipped_recipes
@@ -24,7 +24,8 @@ class OptimizerSettings(Settings):
 
     `learning_rate` is the highest rate reached. Schedules, over the whole run's steps:
     `one_cycle` rises linearly over the first `warmup` part, then falls along a cosine to
-    `final_scale` times the rate; `exponential` divides by `anneal` after each epoch; `constant`.
+    `final_scale` times the rate, and stays there for the last `final_epochs`; `exponential` divides
+    by `anneal` after each epoch; `constant`.
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -36,6 +37,7 @@ class OptimizerSettings(Settings):
     schedule: Literal["one_cycle", "exponential", "constant"] = "one_cycle"
     warmup: float = Field(default=0.2, ge=0, lt=1)
     final_scale: float = Field(default=1e-3, ge=0, le=1)
+    final_epochs: NonNegativeInt = 0
     anneal: float = Field(default=1.1, ge=1)
 
 
@@ -101,6 +103,12 @@ def validate(kind: type[RecipeType], table: Mapping[str, Any], source: str) -> R
         raise RecipeError(
             f"recipe {source}: the plan's phases take {recipe.plan.epochs} epochs but "
             f"training.epochs is {recipe.training.epochs}; raise it or shorten the phases"
+        )
+    final = recipe.training.optimizer.final_epochs
+    if final >= recipe.training.epochs:
+        raise RecipeError(
+            f"recipe {source}: training.optimizer.final_epochs is {final}, which leaves no epoch "
+            f"of the {recipe.training.epochs} to learn in; lower it"
         )
     return recipe
 

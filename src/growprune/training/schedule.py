@@ -14,7 +14,7 @@ def learning_rate(
         return peak
     if settings.schedule == "exponential":
         return peak / settings.anneal ** (step // steps_per_epoch)
-    total = steps_per_epoch * epochs
+    total = steps_per_epoch * (epochs - settings.final_epochs)
     rising = settings.warmup * total
     if step < rising:
         return peak * (step + 1) / (rising + 1)

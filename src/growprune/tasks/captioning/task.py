@@ -195,11 +195,11 @@ class CaptioningTask:
         """Make drawn captions likelier by as much as they beat the greedy ones.
 
         With the reward r, of a caption w drawn for an image and w' the greedy one, this is
-        -(r(w) - r(w')) log p(w), averaged over all words.
+        -(r(w) - r(w')) log p(w), averaged over all words. Nothing is dropped: p has to be what w
+        was drawn from.
         """
         inner = getattr(model, "module", model)  # without the wrapper of several processes
         assert isinstance(inner, CaptionModel)
-        was_training = inner.training
         captioner = Captioner(inner, self.recipe, self.vocabulary, self.encoder)
         rng = np.random.default_rng(batch.drawn_by)
         features = batch.features.numpy()
@@ -207,7 +207,6 @@ class CaptioningTask:
         seed = int(rng.integers(2**63))
         drawn = Writer(longest=longest, temperature=1.0, seed=seed)(captioner, features)
         greedy = Writer(longest=longest)(captioner, features)
-        inner.train(was_training)
         gains = [
             self._rewarded(image, d.words) - self._rewarded(image, g.words)
             for image, d, g in zip(batch.images, drawn, greedy, strict=True)

@@ -1,0 +1,82 @@
+// Products and cells over lanes: the sequences of a batch side by side, so that one connection
+// serves a whole vector of them and sparse weights need no structure to fill the registers.
+//
+// A "lane array" holds units times lanes: unit u begins at u * stride, and its lanes lie one after
+// the other. Lanes come in multiples of LANES.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace growprune {
+
+constexpr int LANES = 16;
+
+static constexpr int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+// A lane array at one step.
+struct LaneArray {
+    float *data;
+    ptrdiff_t stride;
+
+    float *unit(int u) const { return data + u * stride; }
+    LaneArray from(int unit) const { return {data + unit * stride, stride}; }
+    LaneArray at_lane(int64_t lane) const { return {data + lane, stride}; }
+    explicit operator bool() const { return data; }
+};
+
+// Weights for products with lanes: dense in tiles of LaneKernels::tile rows, column after column,
+// or sparse by row.
+struct LaneMatrix {
+    int rows;
+    int columns;
+    const float *tiles;     // dense
+    const int32_t *starts;  // sparse: rows + 1 places in what follows
+    const int32_t *indices; // the column of each connection
+    const float *values;
+};
+
+// One step of the cells of some units. Gates are in the order i, f, g, o.
+struct LaneCell {
+    LaneArray sums[4];  // of the gates
+    LaneArray gates[4]; // the tape: gates, and both states before; null if it is not kept
+    LaneArray h_before, c_before, tanh_c;
+    LaneArray h, c, new_h; // the states, c in place
+    int lanes;             // of the step
+    int live;              // of these; the states of the others stay as they are
+    int all_lanes;         // of the states
+};
+
+// The same backwards. dh comes with the gradient of the new state from later steps and without that
+// of the outputs.
+struct LaneCellBack {
+    LaneArray gates[4], c_before, tanh_c;
+    LaneArray output_gradient, dh, dc; // dc in place
+    LaneArray delta[4], near[4];       // gradients of the gates' sums, twice: near for products
+    int lanes;                         // of the step
+    int live;
+};
+
+struct LaneKernels {
+    int tile;
+
+    // y = x W^T (+ y if accumulate, + bias unless null) for rows begin to end, `begin` a multiple of
+    // the tile.
+    void (*product)(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
+                    bool accumulate, LaneArray y, int lanes);
+    void (*cell)(const LaneCell &step, int begin, int end);
+    void (*cell_back)(const LaneCellBack &step, int begin, int end);
+    // near and tape = leaky_relu(sums) * scales; scales and tape may be null.
+    void (*activate)(LaneArray sums, float slope, LaneArray scales, LaneArray near, LaneArray tape,
+                     int begin, int end, int lanes);
+    // gradient, in place, and delta = gradient * scales * slope of what became `value`.
+    void (*activate_back)(LaneArray gradient, float slope, LaneArray scales, LaneArray value,
+                          LaneArray delta, int begin, int end, int lanes);
+    // out[e] += the sum over lanes of delta[row] * x[indices[e]] for the connections of each row.
+    void (*dots)(const int32_t *starts, const int32_t *indices, int begin, int end, LaneArray delta,
+                 LaneArray x, int lanes, float *out);
+    // sums[u] += the sum of its lanes.
+    void (*sums)(LaneArray x, int begin, int end, int lanes, float *sums);
+};
+
+} // namespace growprune

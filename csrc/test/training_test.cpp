@@ -1,0 +1,261 @@
+// The training passes of every path against a plain loop in double precision, whose gradients are
+// differences. Run under the sanitizers, without Python.
+
+#include "../paths.h"
+#include "../training.h"
+
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <string>
+
+using namespace growprune;
+
+namespace {
+
+int checks = 0, failures = 0;
+std::mt19937 generator(1);
+
+using Floats = std::vector<float>;
+
+float uniform() { return std::uniform_real_distribution<float>(-1.0f, 1.0f)(generator); }
+
+Floats random_floats(size_t n) {
+    Floats values(n);
+    for (float &value : values) value = uniform();
+    return values;
+}
+
+void expect_close(const std::string &what, double found, double wanted) {
+    ++checks;
+    if (std::abs(found - wanted) <= 2e-5 * (1 + std::abs(wanted))) return;
+    if (++failures < 10) std::printf("%s: %g instead of %g\n", what.c_str(), found, wanted);
+}
+
+// A matrix of which single weights may be dormant.
+struct Matrix2 {
+    Matrix2(int rows, int columns, double density)
+        : rows(rows), columns(columns), values(random_floats(static_cast<size_t>(rows) * columns)) {
+        if (density == 1) return;
+        std::vector<uint8_t> mask(values.size());
+        for (size_t i = 0; i < mask.size(); ++i) {
+            mask[i] = std::bernoulli_distribution(density)(generator);
+            if (!mask[i]) values[i] = 0;
+        }
+        connections = std::make_unique<Connections>(mask.data(), rows, columns);
+    }
+
+    Weights weights() const { return {values.data(), rows, columns, connections.get()}; }
+
+    double times(int row, const double *x) const {
+        double sum = 0;
+        for (int c = 0; c < columns; ++c) sum += double(values[row * columns + c]) * x[c];
+        return sum;
+    }
+
+    int rows, columns;
+    Floats values;
+    std::unique_ptr<Connections> connections;
+};
+
+// A layer, a batch and a loss that weighs every output and last state.
+struct Sample {
+    Sample(std::vector<std::vector<int>> widths, double density, std::vector<int64_t> sizes,
+           bool reverse)
+        : widths(std::move(widths)), sizes(std::move(sizes)), reverse(reverse),
+          steps(this->sizes.data(), static_cast<int>(this->sizes.size()), reverse) {
+        int units = 0;
+        for (const auto &gate : this->widths) units += gate.empty() ? hidden : gate[0];
+        matrices.emplace_back(units, input, density);
+        matrices.emplace_back(units, hidden, density);
+        for (const auto &gate : this->widths)
+            for (size_t s = 0; s < gate.size(); ++s)
+                matrices.emplace_back(s + 1 < gate.size() ? gate[s + 1] : hidden, gate[s], density);
+        bias = random_floats(units);
+        for (const int64_t size : this->sizes) rows += static_cast<int>(size);
+        batch = static_cast<int>(this->sizes[0]);
+        x = random_floats(rows * input);
+        h = random_floats(batch * hidden);
+        c = random_floats(batch * hidden);
+        doutputs = random_floats(rows * hidden);
+        dh = random_floats(batch * hidden);
+        dc = random_floats(batch * hidden);
+        for (const auto &gate : this->widths)
+            for (const int width : gate) {
+                scales.emplace_back();
+                for (int i = 0; i < rows * width; ++i)
+                    scales.back().push_back(std::bernoulli_distribution(0.7)(generator) ? 1.5f : 0);
+            }
+    }
+
+    double loss(std::vector<double> *outputs = nullptr) const {
+        std::vector<double> hs(h.begin(), h.end()), cs(c.begin(), c.end());
+        double sum = 0;
+        if (outputs) outputs->resize(rows * hidden);
+        for (int i = 0; i < steps.count(); ++i) {
+            const int t = steps.at(i);
+            for (int b = 0; b < steps.live[t]; ++b) {
+                const int row = static_cast<int>(steps.first_row[t]) + b;
+                cell(row, &hs[b * hidden], &cs[b * hidden]);
+                for (int u = 0; u < hidden; ++u) {
+                    sum += doutputs[row * hidden + u] * hs[b * hidden + u];
+                    if (outputs) (*outputs)[row * hidden + u] = hs[b * hidden + u];
+                }
+            }
+        }
+        for (int i = 0; i < batch * hidden; ++i) sum += dh[i] * hs[i] + dc[i] * cs[i];
+        return sum;
+    }
+
+    void cell(int row, double *hs, double *cs) const {
+        const std::vector<double> in(&x[row * input], &x[row * input] + input);
+        std::vector<std::vector<double>> z(4);
+        int unit = 0;
+        size_t stage = 0;
+        for (int k = 0; k < 4; ++k) {
+            const int width = widths[k].empty() ? hidden : widths[k][0];
+            for (int r = 0; r < width; ++r, ++unit)
+                z[k].push_back(matrices[0].times(unit, in.data()) + matrices[1].times(unit, hs) +
+                               bias[unit]);
+            for (size_t s = 0; s < widths[k].size(); ++s, ++stage) {
+                const Matrix2 &matrix = matrices[2 + stage];
+                std::vector<double> next;
+                for (size_t u = 0; u < z[k].size(); ++u)
+                    z[k][u] *= (z[k][u] > 0 ? 1 : slope) * scales[stage][row * z[k].size() + u];
+                for (int r = 0; r < matrix.rows; ++r) next.push_back(matrix.times(r, z[k].data()));
+                z[k] = next;
+            }
+        }
+        const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
+        for (int u = 0; u < hidden; ++u) {
+            cs[u] = sigmoid(z[1][u]) * cs[u] + sigmoid(z[0][u]) * std::tanh(z[2][u]);
+            hs[u] = sigmoid(z[3][u]) * std::tanh(cs[u]);
+        }
+    }
+
+    // The derivative of the loss by one number.
+    double derivative(float &at) {
+        const float before = at, size = 1.0f / 65536; // rarely across a kink
+        at = before + size;
+        const double above = loss(), upper = at;
+        at = before - size;
+        const double below = loss(), lower = at;
+        at = before;
+        return (above - below) / (upper - lower);
+    }
+
+    static constexpr int input = 7, hidden = 13;
+    static constexpr float slope = 0.2f;
+    std::vector<std::vector<int>> widths;
+    std::vector<int64_t> sizes;
+    bool reverse;
+    Steps steps;
+    std::vector<Matrix2> matrices;
+    Floats bias, x, h, c, doutputs, dh, dc;
+    std::vector<Floats> scales;
+    int rows = 0, batch = 0;
+};
+
+// Records of exactly the size they need, for a sanitizer to see what goes beyond it.
+struct Room {
+    Record record(int units, int64_t lanes) {
+        memory.push_back(std::make_unique<Lines>(units * lanes));
+        return {memory.back()->data(), units};
+    }
+    std::vector<std::unique_ptr<Lines>> memory;
+};
+
+void check(const Kernels &kernels, Sample &sample, int threads) {
+    Room room;
+    const int64_t lanes = sample.steps.all_lanes();
+    const int units = sample.matrices[0].rows, H = sample.hidden;
+    std::vector<std::vector<Weights>> later;
+    Biases biases;
+    Tape tape = {room.record(sample.input, lanes), {}, room.record(H, lanes),
+                 room.record(H, lanes), room.record(H, lanes), {}, {}};
+    Deltas deltas = {room.record(units, lanes), {}, {}};
+    size_t stage = 0;
+    for (const auto &gate : sample.widths) {
+        later.emplace_back();
+        biases.emplace_back(gate.size(), nullptr);
+        tape.scales.emplace_back();
+        tape.hidden.emplace_back();
+        deltas.stages.emplace_back();
+        tape.gates.push_back(room.record(H, lanes));
+        deltas.gates.push_back(gate.empty() ? Record{} : room.record(H, lanes));
+        for (size_t s = 0; s < gate.size(); ++s, ++stage) {
+            later.back().push_back(sample.matrices[2 + stage].weights());
+            tape.hidden.back().push_back(room.record(gate[s], lanes));
+            if (s) deltas.stages.back().push_back(room.record(gate[s], lanes));
+            tape.scales.back().push_back(room.record(gate[s], lanes));
+            together(threads, [&](const Member &member) {
+                rows_to_lanes(sample.steps, sample.scales[stage].data(),
+                              tape.scales.back().back(), member);
+            });
+        }
+    }
+    const TrainingLayer layer(kernels, sample.matrices[0].weights(), sample.matrices[1].weights(),
+                              later, sample.slope);
+    Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
+    layer.forward(sample.steps, sample.x.data(), sample.h.data(), sample.c.data(),
+                  sample.bias.data(), biases, room.record(units, lanes), tape, outputs.data(),
+                  last_h.data(), last_c.data(), threads);
+    std::vector<double> slow;
+    sample.loss(&slow);
+    const std::string path = kernels.name;
+    for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i]);
+
+    Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size());
+    layer.backward(sample.steps, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
+                   deltas, dx.data(), dh.data(), dc.data(), threads);
+    const auto compare = [&](const char *what, Floats &at, const Floats &found) {
+        for (int n = 0; n < 5; ++n) {
+            const size_t i = generator() % at.size();
+            if (at[i] == 0) continue; // a dormant connection
+            expect_close(path + " " + what, found[i], sample.derivative(at[i]));
+        }
+    };
+    compare("gradient of x", sample.x, dx);
+    compare("gradient of h", sample.h, dh);
+    compare("gradient of c", sample.c, dc);
+    Floats dbias(units);
+    lane_sums(kernels, sample.steps, deltas.first, dbias.data());
+    compare("gradient of a bias", sample.bias, dbias);
+    const auto compare_weights = [&](Matrix2 &matrix, Record delta, Record value) {
+        if (!matrix.connections) return;
+        Floats gradient(matrix.values.size());
+        connection_gradient(kernels, *matrix.connections, sample.steps, delta, value,
+                            gradient.data(), threads);
+        compare("gradient of a weight", matrix.values, gradient);
+    };
+    compare_weights(sample.matrices[0], deltas.first, tape.x);
+    compare_weights(sample.matrices[1], deltas.first, tape.h_before);
+    stage = 0;
+    for (size_t k = 0; k < sample.widths.size(); ++k)
+        for (size_t s = 0; s < sample.widths[k].size(); ++s, ++stage) {
+            const bool last = s + 1 == sample.widths[k].size();
+            compare_weights(sample.matrices[2 + stage],
+                            last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
+        }
+}
+
+} // namespace
+
+int main() {
+    const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
+    for (const Kernels *kernels : available_kernels()) {
+        const int before = checks;
+        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
+                 {{}, {}, {}, {}}, {{10}, {10}, {10}, {10}}, {{5}, {}, {14, 3}, {6, 25, 4}}})
+            for (const double density : {0.0, 0.3, 1.0})
+                for (const auto &sizes : {ragged, long_one})
+                    for (const bool reverse : {false, true}) {
+                        Sample sample(widths, density, sizes, reverse);
+                        check(*kernels, sample, 1);
+                        check(*kernels, sample, 3);
+                    }
+        std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);
+    }
+    std::printf("%d failed\n", failures);
+    return failures ? 1 : 0;
+}

@@ -1,0 +1,180 @@
+// Forward and backward pass of a recurrent layer in one direction over a batch of sequences, for
+// training. The formulas are growprune.nn's.
+#pragma once
+
+#include "kernels.h"
+#include "team.h"
+
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace growprune {
+
+// Floats that begin on a cache line, zeros at first.
+class Lines {
+  public:
+    explicit Lines(size_t n = 0);
+    float *data() const { return data_.get(); }
+    LaneArray array(int64_t stride) const { return {data(), static_cast<ptrdiff_t>(stride)}; }
+
+  private:
+    struct Free {
+        void operator()(float *p) const { ::operator delete[](p, std::align_val_t(64)); }
+    };
+    std::unique_ptr<float[], Free> data_;
+};
+
+// Which connections of a matrix are active, by row and by column.
+class Connections {
+  public:
+    // mask (rows, columns): not 0 where active
+    Connections(const uint8_t *mask, int rows, int columns);
+
+    struct Order {
+        std::vector<int32_t> starts, indices;
+    };
+    const Order &by(bool column) const { return column ? by_column_ : by_row_; }
+    int rows() const { return rows_; }
+    int columns() const { return columns_; }
+    // Rows that have, of all connections, the member's share.
+    std::pair<int, int> share(const Member &member) const;
+
+  private:
+    int rows_, columns_;
+    Order by_row_, by_column_;
+};
+
+// A weight matrix, (rows, columns) in memory; without connections all are active.
+struct Weights {
+    const float *data;
+    int rows, columns;
+    const Connections *connections;
+};
+
+// A matrix, or its transpose, in the kernels' arrangement and in parts of some rows each.
+class LaneWeights {
+  public:
+    LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts, int tile);
+    void fill(const Member &member); // the member's share; all are needed before use
+    const LaneMatrix &part(int i) const { return parts_[i]; }
+
+  private:
+    void fill_tiles(const Member &member);
+    void fill_connections(const Member &member);
+
+    Weights weights_;
+    bool transposed_;
+    int tile_;
+    Lines memory_;
+    std::vector<LaneMatrix> parts_;
+    std::vector<int> first_rows_;
+};
+
+// Some units over all steps. A chunk of a few steps lies together, in it unit after unit, so that
+// the lanes of a step are near each other, and those of a unit are long enough for sums over them.
+struct Record {
+    float *data;
+    int units;
+
+    explicit operator bool() const { return data; }
+};
+
+// Consecutive steps whose lanes lie together.
+struct Chunk {
+    int64_t first_lane;
+    int lanes;
+};
+
+// Where the sequences of a packed batch are: rows in memory, step after step, and lanes here.
+struct Steps {
+    Steps(const int64_t *batch_sizes, int count, bool reverse);
+
+    int count() const { return static_cast<int>(live.size()); }
+    int at(int i) const { return reverse ? count() - 1 - i : i; } // the i-th step computed
+    int64_t all_lanes() const { return chunks.back().first_lane + chunks.back().lanes; }
+
+    LaneArray of(const Record &record, const Chunk &chunk) const {
+        return {record.data ? record.data + record.units * chunk.first_lane : nullptr, chunk.lanes};
+    }
+    LaneArray of(const Record &record, int step) const {
+        const Chunk &chunk = chunks[chunk_of_step[step]];
+        return record ? of(record, chunk).at_lane(first_lane[step] - chunk.first_lane)
+                      : LaneArray{};
+    }
+
+    bool reverse;
+    std::vector<int> live, lanes, chunk_of_step; // of each step
+    std::vector<int64_t> first_row, first_lane;
+    std::vector<Chunk> chunks;
+};
+
+// One for each hidden layer of each gate; some may be null.
+using PerStage = std::vector<std::vector<Record>>;
+using Biases = std::vector<std::vector<const float *>>;
+
+// Everything over lanes; h_before and what follows are null where no backward pass will come.
+struct Tape {
+    Record x;
+    PerStage scales; // dropout's factors, or null
+    Record h_before, c_before, tanh_c;
+    std::vector<Record> gates;
+    PerStage hidden;
+};
+
+// Gradients of the sums: of the first stages of all gates, of the hidden layers after the first, and
+// of gates that have hidden layers.
+struct Deltas {
+    Record first;
+    PerStage stages; // from the second on
+    std::vector<Record> gates;
+};
+
+class TrainingLayer {
+  public:
+    TrainingLayer(const Kernels &kernels, const Weights &ih, const Weights &hh,
+                  const std::vector<std::vector<Weights>> &later, float slope);
+
+    // x (rows, input), h and c (batch, hidden) and the results are rows in memory; `first`, of the
+    // first-stage units, is room to work in.
+    void forward(const Steps &steps, const float *x, const float *h, const float *c,
+                 const float *bias, const Biases &later_biases, Record first, const Tape &tape,
+                 float *outputs, float *last_h, float *last_c, int threads) const;
+
+    // dx may be null.
+    void backward(const Steps &steps, const float *doutputs, const float *dlast_h,
+                  const float *dlast_c, const Tape &tape, const Deltas &deltas, float *dx,
+                  float *dh, float *dc, int threads) const;
+
+    int input() const { return ih_.columns; }
+    int hidden() const { return hh_.columns; }
+    int first_units() const { return hh_.rows; }
+
+  private:
+    struct Forward;
+    struct Backward;
+
+    int depth(int gate) const { return static_cast<int>(later_[gate].size()); }
+    int width(int gate, int stage) const;
+    int deepest() const;
+    std::vector<int> first_widths() const;
+
+    const Kernels &kernels_;
+    Weights ih_, hh_;
+    std::vector<std::vector<Weights>> later_;
+    float slope_;
+};
+
+// From rows (one a sequence and step) to lanes, zeros where there is no sequence; units in the
+// member's share.
+void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member);
+
+// gradient (rows, columns), zeros at first: at active connections, the sum over lanes of delta
+// (rows) times x (columns).
+void connection_gradient(const Kernels &kernels, const Connections &connections,
+                         const Steps &steps, Record delta, Record x, float *gradient, int threads);
+
+// sums (units): over all lanes
+void lane_sums(const Kernels &kernels, const Steps &steps, Record record, float *sums);
+
+} // namespace growprune

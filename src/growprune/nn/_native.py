@@ -1,0 +1,283 @@
+"""The passes of `growprune.nn._recurrence` on the compiled kernels (csrc/training.h).
+
+Tensors over lanes, (units, lanes), have a lane for each sequence and step, and a step's are filled
+up to a multiple of 16. There the sequences of a batch fill the vector registers, so that single
+connections can be left out without loss. In memory they come in chunks of some steps each, chunk
+after chunk (units, lanes of the chunk).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from growprune.native import training
+from growprune.nn._gates import Widths
+from growprune.nn._products import linear
+
+SPARSE_BELOW = 0.35
+"""Density under which a matrix is multiplied connection by connection."""
+_FLOPS_PER_THREAD = 2e6
+"""Less work than this is not worth a thread."""
+
+Nested = list[list[Tensor]]
+
+
+class Tape(NamedTuple):
+    """What the backward pass needs, over lanes; see `growprune.nn._recurrence._Tape`.
+
+    Attributes:
+        x: inputs, (input_size, lanes).
+        states: h and c before each step and tanh of c after it, (3, hidden_size, lanes).
+        gates: i, f, g, o, (4, hidden_size, lanes).
+        hidden: for each gate the activations of its hidden layers, (width, lanes) each.
+        scales: for each gate what dropout multiplied them by; empty lists without dropout.
+    """
+
+    x: Tensor
+    states: Tensor
+    gates: Tensor
+    hidden: Nested
+    scales: Nested
+
+    def flatten(self) -> list[Tensor]:
+        """All tensors, for `unflatten`."""
+        nested = [tensor for gate in (*self.hidden, *self.scales) for tensor in gate]
+        return [self.x, self.states, self.gates, *nested]
+
+    @classmethod
+    def unflatten(cls, widths: Widths, tensors: Sequence[Tensor]) -> "Tape":
+        """The tape again."""
+        x, states, gates, *others = tensors
+        rest = iter(others)
+        hidden = [[next(rest) for _ in gate] for gate in widths]
+        dropped = len(others) > sum(map(len, widths))
+        scales = [[next(rest) for _ in gate if dropped] for gate in widths]
+        return cls(x, states, gates, hidden, scales)
+
+
+def usable(x: Tensor, parameters: Sequence[Tensor | None], product_dtype: torch.dtype) -> bool:
+    """Whether the kernels can make the pass."""
+    if training.training_engine() != "native" or product_dtype != torch.float32:
+        return False
+    return all(
+        t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in (x, *parameters)
+    )
+
+
+class Pass:
+    """One layer in one direction over one packed batch, on the kernels.
+
+    Args:
+        widths: hidden widths of each gate.
+        batch_sizes: sequences alive at each step, never rising.
+        reverse: run time backwards.
+        slope: of the leaky ReLU below zero.
+        parameters: in the order of `growprune.nn._gates.parameter_shapes`, None for no bias.
+    """
+
+    def __init__(
+        self,
+        widths: Widths,
+        batch_sizes: Sequence[int],
+        reverse: bool,
+        slope: float,
+        parameters: Sequence[Tensor | None],
+    ) -> None:
+        self.widths = widths
+        self._kernels, self._path = training.training_kernels()
+        self._steps = self._kernels.Steps(np.array(batch_sizes, np.int64), reverse)
+        self._lanes: int = self._steps.lanes
+        ih, hh, self._bias_ih, self._bias_hh, *others = parameters
+        assert ih is not None
+        assert hh is not None
+        rest = iter(others)
+        self._first = [ih, hh]
+        self._later: Nested = []
+        self._later_biases: list[list[Tensor | None]] = []
+        for gate in widths:
+            pairs = [(next(rest), next(rest)) for _ in gate]
+            self._later.append([weight for weight, _ in pairs if weight is not None])
+            self._later_biases.append([bias for _, bias in pairs])
+        self._active = {id(w): _worthwhile(w) for w in self._weights()}
+        self._layer = self._kernels.TrainingLayer(
+            self._path,
+            self._trained(ih),
+            self._trained(hh),
+            [[self._trained(weight) for weight in gate] for gate in self._later],
+            slope,
+        )
+        work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
+        self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
+
+    def forward(
+        self, x: Tensor, h: Tensor, c: Tensor, scales: Nested, *, record: bool
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tape]:
+        """Outputs and last states, and the tape, filled only if `record` is set.
+
+        Args:
+            x: (rows, input_size).
+            h: first hidden state, (batch, hidden_size).
+            c: first cell state, (batch, hidden_size).
+            scales: for each gate dropout's factors of its hidden layers, (rows, width) each; empty
+                lists without dropout.
+            record: a backward pass may follow.
+        """
+        hidden_size, lanes = h.shape[1], self._lanes
+        kept = lanes if record else 0
+        tape = Tape(
+            x.new_empty(x.shape[1], lanes),
+            x.new_empty(3, hidden_size, kept),
+            x.new_empty(4, hidden_size, kept),
+            [[x.new_empty(width, kept) for width in gate] for gate in self.widths],
+            [[self._to_lanes(scale) for scale in gate] for gate in scales],
+        )
+        outputs = x.new_empty(len(x), hidden_size)
+        last_h, last_c = torch.empty_like(h), torch.empty_like(c)
+        bias = None
+        if self._bias_ih is not None and self._bias_hh is not None:
+            bias = _array(self._bias_ih.detach() + self._bias_hh.detach())
+        self._layer.forward(
+            self._steps,
+            _array(x),
+            _array(h),
+            _array(c),
+            bias,
+            [[None if b is None else _array(b) for b in gate] for gate in self._later_biases],
+            _array(x.new_empty(len(self._first[0]), lanes)),
+            self._bound(tape, record),
+            _array(outputs),
+            _array(last_h),
+            _array(last_c),
+            self._threads,
+        )
+        return (outputs, last_h, last_c), tape
+
+    def backward(
+        self, tape: Tape, grads: Sequence[Tensor], needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Gradients of x, h, c and the parameters; None where not needed."""
+        doutputs, dlast_h, dlast_c = grads
+        need_x, _, _, need_ih, need_hh, *need_biases = needed[:7]
+        first = doutputs.new_empty(len(self._first[0]), self._lanes)
+        stages = [[torch.empty_like(a) for a in gate[1:]] for gate in tape.hidden]
+        gates = [
+            torch.empty_like(gate if widths else gate[:0])
+            for gate, widths in zip(tape.gates, self.widths, strict=True)
+        ]
+        dx = doutputs.new_empty(len(doutputs), len(tape.x)) if need_x else None
+        dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
+        self._layer.backward(
+            self._steps,
+            _array(doutputs),
+            _array(dlast_h),
+            _array(dlast_c),
+            self._bound(tape, True),
+            _array(first),
+            [[_array(stage) for stage in gate] for gate in stages],
+            [_array(gate) for gate in gates],
+            None if dx is None else _array(dx),
+            _array(dh),
+            _array(dc),
+            self._threads,
+        )
+        dbias = self._bias_gradient(first) if any(need_biases) else None
+        deltas = [
+            [*stage, gate] if stage or len(gate) else []
+            for stage, gate in zip(stages, gates, strict=True)
+        ]
+        ih, hh = self._first
+        return [
+            dx,
+            dh,
+            dc,
+            self._weight_gradient(ih, first, tape.x) if need_ih else None,
+            self._weight_gradient(hh, first, tape.states[0]) if need_hh else None,
+            *(dbias if need else None for need in need_biases),
+            *self._later_gradients(deltas, tape, needed[7:]),
+        ]
+
+    def _later_gradients(
+        self, deltas: Nested, tape: Tape, needed: Sequence[bool]
+    ) -> Iterator[Tensor | None]:
+        """Gradients of the later stages' weights and biases, in the order of the parameters."""
+        flags = iter(needed)
+        for weights, gate, hidden in zip(self._later, deltas, tape.hidden, strict=True):
+            for weight, delta, value in zip(weights, gate, hidden, strict=True):
+                yield self._weight_gradient(weight, delta, value) if next(flags) else None
+                yield self._bias_gradient(delta) if next(flags) else None
+
+    def _weight_gradient(self, weight: Tensor, delta: Tensor, value: Tensor) -> Tensor:
+        """Sum over lanes of delta's (rows, lanes) outer product with value (columns, lanes)."""
+        active = self._active[id(weight)]
+        if active is None or active.all_gradients:
+            pairs = zip(self._chunks(delta), self._chunks(value), strict=True)
+            gradient = linear(*next(pairs))
+            for pair in pairs:
+                gradient.add_(linear(*pair))
+            return gradient
+        gradient = torch.zeros_like(weight)
+        self._kernels.connection_gradient(
+            self._path,
+            active.indices,
+            self._steps,
+            _array(delta),
+            _array(value),
+            _array(gradient),
+            self._threads,
+        )
+        return gradient
+
+    def _bias_gradient(self, delta: Tensor) -> Tensor:
+        gradient = delta.new_empty(len(delta))
+        self._kernels.lane_sums(self._path, self._steps, _array(delta), _array(gradient))
+        return gradient
+
+    def _chunks(self, record: Tensor) -> Iterator[Tensor]:
+        """The chunks of a tensor over lanes, (units, lanes of the chunk) each."""
+        flat, units = record.view(-1), len(record)
+        for first_lane, lanes in self._steps.chunks:
+            start = units * first_lane
+            yield flat[start : start + units * lanes].view(units, lanes)
+
+    def _bound(self, tape: Tape, record: bool) -> Any:
+        scales = tape.scales if any(tape.scales) else [[None] * len(g) for g in self.widths]
+        return self._kernels.Tape(
+            _array(tape.x),
+            [[None if s is None else _array(s) for s in gate] for gate in scales],
+            *(_array(state) if record else None for state in tape.states),
+            [_array(gate) for gate in tape.gates],
+            [[_array(layer) for layer in gate] for gate in tape.hidden],
+        )
+
+    def _to_lanes(self, rows: Tensor) -> Tensor:
+        lanes = rows.new_empty(rows.shape[1], self._lanes)
+        self._steps.to_lanes(_array(rows), _array(lanes), self._threads)
+        return lanes
+
+    def _trained(self, weight: Tensor) -> Any:
+        active = self._active[id(weight)]
+        return self._kernels.Trained(_array(weight), None if active is None else active.indices)
+
+    def _density(self, weight: Tensor) -> float:
+        active = self._active[id(weight)]
+        return 1.0 if active is None else active.density
+
+    def _weights(self) -> Iterator[Tensor]:
+        yield from self._first
+        for gate in self._later:
+            yield from gate
+
+
+def _worthwhile(weight: Tensor) -> training.ActiveConnections | None:
+    """The weight's active connections if they are few enough to be multiplied one by one."""
+    active = training.active_of(weight)
+    return active if active is not None and active.density <= SPARSE_BELOW else None
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The same memory, contiguous, as an array."""
+    array: np.ndarray = tensor.detach().contiguous().numpy()
+    return array

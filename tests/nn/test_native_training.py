@@ -1,0 +1,242 @@
+"""The compiled training passes against the same passes in torch."""
+
+import pytest
+import torch
+from torch import nn
+
+from growprune import HLSTM, GrowPrune, Plan
+from growprune.errors import GrowPruneError
+from growprune.native import paths, training
+
+UNEQUAL = {"input": (3,), "cell": (20, 9), "output": (5, 33, 2)}
+RAGGED = [6, 9, 1, *[9] * 12, 4, 4, 2]
+COMPILED = [name for name in paths.available() if name != "numpy"]
+
+
+@pytest.fixture(params=COMPILED)
+def path(request, monkeypatch):
+    monkeypatch.setattr(training, "chosen", lambda: paths.load(request.param))
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    return lambda name: monkeypatch.setattr(training, "_engine", name)
+
+
+def results(layer, x, lengths=None, hx=None):
+    """Outputs, last states, and the gradients of everything."""
+    x = x.detach().requires_grad_()
+    states = [] if hx is None else [state.detach().requires_grad_() for state in hx]
+    outputs, (h, c) = layer(x, states or None, lengths)
+    loss = sum((t * torch.linspace(-1, 2, t.numel()).view_as(t)).sum() for t in (outputs, h, c))
+    inputs = [x, *states, *layer.parameters()]
+    return [outputs.detach(), h.detach(), c.detach(), *torch.autograd.grad(loss, inputs)]
+
+
+def assert_close(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
+        scale = float(theirs.abs().max()) if theirs.numel() else 0.0
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * max(1.0, scale))
+
+
+@pytest.mark.parametrize("sizes", [(), (11,), (40, 3), UNEQUAL], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [RAGGED, [5], [1] * 3, [7] * 32], ids=["ragged", "1", "3", "32"]
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_agree_on_outputs_and_gradients(path, engine, sizes, lengths, bias):
+    layer = HLSTM(19, 25, 2, bias, bidirectional=True, gate_hidden_sizes=sizes)
+    x = torch.randn(max(lengths), len(lengths), 19)
+    hx = torch.randn(2, 4, len(lengths), 25)
+    engine("native")
+    found = results(layer, x, lengths, hx)
+    engine("torch")
+    assert_close(found, results(layer, x, lengths, hx))
+
+
+def test_agree_on_dropout(path, engine):
+    layer = HLSTM(10, 12, gate_hidden_sizes=(14, 6), gate_dropout=0.3)
+    x = torch.randn(8, 20, 10)
+    found = []
+    for name in training.ENGINES:
+        engine(name)
+        torch.manual_seed(3)
+        found.append(results(layer, x, [8] * 11 + [5] * 9))
+    assert_close(*found)
+
+
+def test_agree_without_gradients(engine):
+    layer = HLSTM(10, 12, gate_hidden_sizes=(14,), bidirectional=True)
+    x = torch.randn(8, 18, 10)
+    found = []
+    for name in training.ENGINES:
+        engine(name)
+        with torch.no_grad():
+            output, state = layer(x, lengths=[8] * 11 + [3] * 7)
+        found.append([output, *state])
+    assert_close(*found)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_no_bit(engine, threads):
+    engine("native")
+    layer = HLSTM(64, 96, gate_hidden_sizes=(80,))
+    GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), Plan(seed_density=0.2))
+    x = torch.randn(30, 20, 64)
+    lengths = [30] * 9 + [12] * 11
+    before = torch.get_num_threads()
+    expected = results(layer, x, lengths)
+    torch.set_num_threads(threads)
+    try:
+        found = results(layer, x, lengths)
+    finally:
+        torch.set_num_threads(before)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def seeded(density, granularity="weight", **plan):
+    layer = HLSTM(24, 32, 2, bidirectional=True, gate_hidden_sizes=(48,))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    settings = {"seed_density": density, "granularity": granularity, **plan}
+    return layer, GrowPrune(layer, optimizer, Plan(**settings))
+
+
+@pytest.mark.parametrize("density", [0.002, 0.02, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("granularity", ["weight", "block"])
+def test_dormant_connections_are_left_out(path, engine, density, granularity):
+    layer, grow_prune = seeded(density, granularity)
+    names = [name for name, _ in layer.named_parameters()]
+    x = torch.randn(7, 19, 24)
+    engine("native")
+    found = results(layer, x)
+    engine("torch")
+    expected = results(layer, x)
+    for at, name in enumerate(names, start=len(found) - len(names)):
+        mask = grow_prune.masks.get(name)
+        if mask is not None:
+            expected[at] = expected[at] * mask
+            if float(mask.float().mean()) <= 0.3:
+                assert not found[at][~mask].any()
+            found[at] = found[at] * mask
+    assert_close(found, expected)
+
+
+def test_growth_sees_the_gradients_of_dormant_connections(engine):
+    layer, grow_prune = seeded(0.1, grow={"epochs": 1, "interval": 3, "fraction": 0.1})
+    x = torch.randn(7, 19, 24)
+    engine("native")
+    found = results(layer, x)
+    engine("torch")
+    expected = results(layer, x)
+    assert_close(found, expected)
+    dormant = ~grow_prune.masks["weight_hh_l0"]
+    at = [name for name, _ in layer.named_parameters()].index("weight_hh_l0")
+    gradient = found[at - len(list(layer.parameters()))]
+    assert gradient[dormant].any()
+
+
+@pytest.mark.parametrize("granularity", ["weight", "block"])
+def test_every_step_of_a_plan_agrees(engine, granularity):
+    layer, grow_prune = seeded(
+        0.15,
+        granularity,
+        grow={"epochs": 2, "interval": 2, "fraction": 0.05},
+        prune={"rounds": 2, "final_density": 0.05, "retrain_epochs": 1},
+        shift={"epochs": 1},
+    )
+    active = set()
+    for _ in range(grow_prune.plan.epochs):
+        for _ in range(4):
+            x = torch.randn(6, 17, 24)
+            engine("torch")
+            layer.zero_grad()
+            layer(x)[0].square().mean().backward()
+            expected = {name: p.grad.clone() for name, p in layer.named_parameters()}
+            engine("native")
+            layer.zero_grad()
+            layer(x)[0].square().mean().backward()
+            masks = grow_prune.masks
+            for name, parameter in layer.named_parameters():
+                mask = masks.get(name, torch.ones_like(parameter, dtype=torch.bool))
+                ours, theirs = parameter.grad * mask, expected[name] * mask
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+            active.add(grow_prune.active())
+            grow_prune.step()
+        grow_prune.end_epoch()
+    assert len(active) >= 5  # it did grow and prune meanwhile
+
+
+def test_a_weight_written_to_by_others_is_read_whole(engine):
+    layer, grow_prune = seeded(0.1)
+    engine("native")
+    x = torch.randn(5, 3, 24)
+    with torch.no_grad():
+        layer.weight_hh_l0.fill_(0.05)
+        found = layer(x)[0]
+        engine("torch")
+        torch.testing.assert_close(found, layer(x)[0])
+    assert training.active_of(layer.weight_hh_l0) is None
+    assert training.active_of(layer.weight_ih_l0) is not None
+    grow_prune.step()
+    assert training.active_of(layer.weight_hh_l0) is not None
+
+
+def test_notes_stay_behind_when_a_model_is_copied_or_loaded(engine):
+    import copy
+
+    layer, _ = seeded(0.1)
+    twin = copy.deepcopy(layer)
+    assert training.active_of(twin.weight_hh_l0) is None
+    dense = {name: torch.randn_like(value) for name, value in layer.state_dict().items()}
+    layer.load_state_dict(dense)
+    twin.load_state_dict(dense)
+    x = torch.randn(4, 2, 24)
+    torch.testing.assert_close(layer(x)[0], twin(x)[0])
+
+
+def test_resuming_notes_the_connections_again():
+    layer, grow_prune = seeded(0.1)
+    state, weights = grow_prune.state_dict(), layer.state_dict()
+    other, resumed = seeded(0.1)
+    other.load_state_dict(weights)
+    assert training.active_of(other.weight_hh_l0) is None
+    resumed.load_state_dict(state)
+    active = training.active_of(other.weight_hh_l0)
+    assert active is not None
+    assert active.density == pytest.approx(0.1, abs=0.01)
+
+
+def test_other_types_go_through_torch(engine):
+    engine("native")
+    layer = HLSTM(3, 4, gate_hidden_sizes=(5,)).double()
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    expected = layer(x)[0]
+    torch.testing.assert_close(layer.float()(x.float())[0].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_engine_may_be_forced_and_is_told():
+    from growprune.nn import training_engine
+
+    assert training_engine() == training._engine
+    assert training._choose("", "avx2") == "native"
+    assert training._choose("", "numpy") == "torch"
+    assert training._choose("torch", "avx2") == "torch"
+    with pytest.raises(GrowPruneError, match="GROWPRUNE_TRAINING is 'fast'; set it to one of: nat"):
+        training._choose("fast", "avx2")
+    with pytest.raises(GrowPruneError, match="kernels run on NumPy here"):
+        training._choose("native", "numpy")
+
+
+def test_as_torch_lstm_at_sizes_that_fill_vectors(path, engine):
+    engine("native")
+    lstm = nn.LSTM(48, 64)
+    layer = HLSTM.from_lstm(lstm)
+    x = torch.randn(20, 33, 48)
+    found = results(layer, x)
+
+    def peer(x, hx, lengths):
+        return lstm(x, hx)
+
+    peer.parameters = lstm.parameters
+    assert_close(found, results(peer, x))

@@ -193,3 +193,31 @@ def test_an_accelerator_that_is_not_there_is_named(tmp_path):
     task = ToyTask(recipe.model_copy(update={"training": training}))
     with pytest.raises(TrainingError, match=r"training\.accelerator is 'cuda'"):
         train(task, tmp_path)
+
+
+@pytest.mark.parametrize("stop", [None, 2, 6])
+def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch, stop):
+    errors = [5.0, 3.0, 4.0, 3.0, 2.0, 2.5, 2.0, 9.0]
+    task = ToyTask(toy_recipe(False, epochs=12, keep="best", patience=3))
+    scored = []
+
+    def evaluate(model, split, device):
+        if stop is not None and len(scored) == stop:
+            scored.append(None)
+            raise KeyboardInterrupt
+        scored.append(errors[sum(error is not None for error in scored) % len(errors)])
+        return {"loss": scored[-1], "error": scored[-1]}
+
+    monkeypatch.setattr(task, "evaluate", evaluate)
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            train(task, tmp_path)
+    curve = train(task, tmp_path, resume=True)["epochs"]
+    assert [entry["dev_error"] for entry in curve] == errors
+
+
+def test_pruning_is_not_cut_short_by_patience(tmp_path, monkeypatch):
+    task = ToyTask(toy_recipe(epochs=8, keep="best", patience=1))
+    monkeypatch.setattr(task, "evaluate", lambda model, split, device: {"loss": 1, "error": 1})
+    phases = [entry["phase"] for entry in train(task, tmp_path)["epochs"]]
+    assert phases == ["grow", "grow", "prune", "prune", "shift", "retrain"]

@@ -59,6 +59,7 @@ def test_overrides_are_read_as_toml_else_as_text():
         (["name.inner=1"], "name is a value, not a table"),
         (["model.recurrent.layers=x"], "'model.recurrent.layers' is 'x'"),
         (["plan.prune.rounds=-1"], "plan.prune.rounds"),
+        (["training.patience=3"], "patience needs keep = 'best'"),
         (["training.optimizer.final_epochs=120"], "final_epochs is 120, which leaves no epoch of"),
         (["task=painting"], "task is 'painting'; it must be one of"),
         (["name=../../x"], "name"),

@@ -54,6 +54,8 @@ class State:
     epoch_seconds: float = 0.0
     best: float | None = None
     """Best dev metric among epochs whose weights may be kept."""
+    since_best: int = 0
+    """Epochs since then."""
     started: str = ""
     curves: list[dict[str, Any]] = field(default_factory=list)
     """One entry for every finished epoch, as in the record."""
@@ -163,7 +165,7 @@ class _Trainer:
         try:
             with _progress(self.console) as bars:
                 bar = bars.add_task("", total=None)
-                while self.state.epoch < self.settings.epochs:
+                while not self._is_over():
                     self._epoch(bars, bar)
                     self._report(self.state.curves[-1], curves)
         finally:
@@ -262,13 +264,20 @@ class _Trainer:
         if self.growprune:
             self.growprune.end_epoch(metric)  # may roll back; changes nothing once pruning is over
         if self._worth_keeping(phase, metric):
-            state.best = metric
+            state.best, state.since_best = metric, 0
             if self.chief:
                 checkpoint.save_weights(
                     self.out, self.model, self.masks, self.resolved, self.task.extras
                 )
+        elif state.best is not None:
+            state.since_best += 1
         state.epoch, state.step = state.epoch + 1, 0
         state.loss_sum = state.epoch_seconds = 0.0
+
+    def _is_over(self) -> bool:
+        patience = self.settings.patience
+        out_of_patience = patience is not None and self.state.since_best >= patience
+        return self.state.epoch >= self.settings.epochs or out_of_patience
 
     def _worth_keeping(self, phase: str, metric: float) -> bool:
         last = self.state.epoch + 1 == self.settings.epochs

@@ -7,9 +7,16 @@ key by key; every other value replaces the one below it.
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from growprune.errors import RecipeError
 from growprune.recipes import recipe_names, recipe_text, shipped_recipes
@@ -56,7 +63,15 @@ class TrainingSettings(Settings):
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     keep: Literal["last", "best"] = "last"
     """Final weights: those of the last epoch, or of the best on dev once pruning is over."""
+    patience: PositiveInt | None = None
+    """Stop early, after so many epochs in a row that were not the best; needs keep = "best"."""
     optimizer: OptimizerSettings = OptimizerSettings()
+
+    @model_validator(mode="after")
+    def _patience_keeps_the_best(self) -> Self:
+        if self.patience is not None and self.keep != "best":
+            raise ValueError("patience needs keep = 'best'")
+        return self
 
 
 class Recipe(Settings):

@@ -232,6 +232,17 @@ def test_drawn_captions_are_made_likelier_by_what_they_gain(longest):
     assert np.dot(gains, changes) > 0
 
 
+def test_what_is_drawn_is_raised_without_dropout():
+    task = make_task("loss.self_critical_epochs=1", "model.dropout=0.5")
+    model = task.build_model().train()
+    losses = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        losses.add(float(task.loss(model, task.load([0, 1], 2), CPU).detach()))
+    assert len(losses) == 1
+    assert 0 not in losses
+
+
 def test_drawing_leaves_the_model_in_training():
     task = make_task("loss.self_critical_epochs=1", "model.dropout=0.5")
     model = task.build_model().train()

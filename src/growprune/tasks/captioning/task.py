@@ -200,6 +200,7 @@ class CaptioningTask:
         """
         inner = getattr(model, "module", model)  # without the wrapper of several processes
         assert isinstance(inner, CaptionModel)
+        was_training = inner.training
         captioner = Captioner(inner, self.recipe, self.vocabulary, self.encoder)
         rng = np.random.default_rng(batch.drawn_by)
         features = batch.features.numpy()
@@ -214,6 +215,7 @@ class CaptioningTask:
         words, lengths = _padded([d.words for d in drawn])
         batch = replace(batch, words=words, lengths=lengths)
         surprise = F.cross_entropy(*_scored(model, batch, device), reduction="none")
+        inner.train(was_training)
         gain = torch.tensor(gains, dtype=torch.float32).repeat_interleave(lengths + 1)
         gain[lengths.add(1).cumsum(0)[lengths == longest] - 1] = 0  # an end that was not drawn
         return (gain.to(device) * surprise).mean()

@@ -36,6 +36,10 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
+def command(folder, out, encoder):
+    return ["data", "features", *map(str, (folder, "-o", out, "--encoder", encoder.path))]
+
+
 def check(table, paths, encoder):
     """The table holds these pictures' features and no others."""
     assert set(table.names) == {path.name for path in paths}
@@ -70,15 +74,7 @@ def test_a_broken_picture_is_left_out_until_it_is_mended(folder, encoder, tmp_pa
     whole = folder.joinpath("0.png").read_bytes()
     (folder / "0.png").write_bytes(whole[: len(whole) // 2])
     (folder / "39.png").write_bytes(b"")
-    words = [
-        "data",
-        "features",
-        str(folder),
-        "-o",
-        str(tmp_path / "t"),
-        "--encoder",
-        str(encoder.path),
-    ]
+    words = command(folder, tmp_path / "t", encoder)
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 1
@@ -106,15 +102,7 @@ def test_an_interrupted_run_goes_on(folder, encoder, tmp_path, monkeypatch, stop
             raise KeyboardInterrupt
         return open_image(path)
 
-    words = [
-        "data",
-        "features",
-        str(folder),
-        "-o",
-        str(tmp_path / "t"),
-        "--encoder",
-        str(encoder.path),
-    ]
+    words = command(folder, tmp_path / "t", encoder)
     monkeypatch.setattr(module, "open_image", interrupted)
     result = CliRunner().invoke(app, words)
     done = 32 if stop > 32 else 0
@@ -182,15 +170,7 @@ def test_the_default_encoder_has_quarters_too(tmp_path, monkeypatch):
 
 
 def test_a_bar_shows_what_is_left(folder, encoder, tmp_path):
-    words = [
-        "data",
-        "features",
-        str(folder),
-        "-o",
-        str(tmp_path / "t"),
-        "--encoder",
-        str(encoder.path),
-    ]
+    words = command(folder, tmp_path / "t", encoder)
     environment = {"FORCE_COLOR": "1", "COLUMNS": "120"}
     (folder / "9.png").write_bytes(b"")
     shown = CliRunner(env=environment).invoke(app, words)

@@ -337,6 +337,8 @@ void bind_path(nb::module_ &module) {
 } // namespace
 
 NB_MODULE(_kernels, module) {
+    // torch keeps graphs, and with them passes, until the interpreter is gone.
+    nb::set_leak_warnings(false);
     nb::class_<Prepared>(module, "Prepared");
     nb::class_<Recurrent>(module, "Recurrent")
         .def("run", run, "x"_a, "lengths"_a, "h"_a.noconvert(), "c"_a.noconvert().none(),

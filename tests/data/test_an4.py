@@ -177,6 +177,19 @@ def test_broken_or_hostile_archives_are_refused(official, tmp_path, damage):
     assert not list(tmp_path.glob("**/evil"))
 
 
+@pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # newer ones say it
+@pytest.mark.parametrize("name", ["an4", "../../evil"])
+def test_archives_are_unpacked_as_safely_by_early_pythons(official, tmp_path, monkeypatch, name):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    url = archive_of(official, tmp_path / "a.tar.gz", name)
+    if name == "an4":
+        assert (download_an4(tmp_path / "new" / "an4", urls=(url,)) / "etc").is_dir()
+        return
+    with pytest.raises(DataError, match="is no file or folder inside the archive"):
+        download_an4(tmp_path / "new" / "an4", urls=(url,))
+    assert not list(tmp_path.glob("**/evil"))
+
+
 def test_existing_folder_is_checked_and_kept(official):
     assert download_an4(official, urls=()) == official
     (official / "etc" / "an4_test.transcription").write_text("HELLO (an406-fcaw-b)\n")

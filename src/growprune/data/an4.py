@@ -220,11 +220,22 @@ def _fetch_one(url: str, archive: Path, progress: Callable[[int, int | None], No
         raise EOFError(f"the connection broke after {received} of {expected} bytes")
 
 
+def _extract(tar: tarfile.TarFile, folder: Path) -> None:
+    if hasattr(tarfile, "data_filter"):
+        tar.extractall(folder, filter="data")
+        return
+    for member in tar.getmembers():  # Python before 3.11.4
+        inside = (folder / member.name).resolve().is_relative_to(folder.resolve())
+        if not inside or not (member.isfile() or member.isdir()):
+            raise tarfile.TarError(f"{member.name} is no file or folder inside the archive")
+    tar.extractall(folder)
+
+
 def _unpack(archive: Path, folder: Path) -> Path:
     """Extract, refusing members that would land outside `folder`, and check what came."""
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            tar.extractall(folder, filter="data")
+            _extract(tar, folder)
         found = an4_digest(folder / "an4")
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, DataError) as error:
         raise _not_an4(str(error)) from error

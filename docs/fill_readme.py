@@ -5,6 +5,7 @@ python docs/fill_readme.py
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from growprune.files import write_text
@@ -13,6 +14,7 @@ from growprune.reports import Comparison, comparison_table, read_record
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 AN4_COLUMNS = ("an4-lstm-final", "an4-hlstm-gp-final")
+FLICKR8K_COLUMNS = ("neuraltalk-lstm", "neuraltalk-hlstm", "neuraltalk-hlstm-gp")
 
 
 def blocks() -> dict[str, str]:
@@ -21,6 +23,7 @@ def blocks() -> dict[str, str]:
     runtime = (ROOT / "results/runtime/summary.md").read_text(encoding="utf-8")
     return {
         "an4": comparison("an4", AN4_COLUMNS).markdown().strip(),
+        "flickr8k": without(comparison("flickr8k", FLICKR8K_COLUMNS), ("Dev", "ROUGE")),
         "runtime": runtime.strip(),
         "demo": f"```\n{output.strip()}\n```",
     }
@@ -31,6 +34,12 @@ def comparison(folder: str, columns: Sequence[str]) -> Comparison:
     paths = sorted((ROOT / "results" / folder / "records").glob("*.json"))
     records = [read_record(path) for path in paths]
     return comparison_table(sorted(records, key=lambda r: (columns.index(r.name), r.seed)))
+
+
+def without(table: Comparison, words: Sequence[str]) -> str:
+    """The comparison as Markdown, less the rows whose names have one of the words."""
+    rows = tuple(row for row in table.rows if not any(word in row[0] for word in words))
+    return replace(table, rows=rows).markdown().strip()
 
 
 def filled(text: str) -> str:

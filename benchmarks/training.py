@@ -205,7 +205,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 def report(rows: list[dict[str, Any]], threads: int) -> str:
     """A table for each shape, as Markdown."""
-    lines = ["# Time of a training step", "", describe(threads) + ". " + " ".join(__doc__.split())]
+    title, _, notes = (" ".join(part.split()) for part in __doc__.strip().split("\n\n"))
+    lines = ["# Time of a training step", "", f"{describe(threads)}. {title} {notes}"]
     shape = ("time", "batch", "width")
     for values, found in itertools.groupby(rows, lambda row: tuple(row[key] for key in shape)):
         title = ", ".join(f"{key} {value}" for key, value in zip(shape, values, strict=True))

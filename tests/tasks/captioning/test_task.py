@@ -180,13 +180,12 @@ def test_a_batch_depends_on_its_arguments_alone():
     assert losses[0] == losses[1] != 0
 
 
-def written(task, model, batch):
-    """The captions that are drawn for a batch, and the greedy ones."""
+def drawn_captions(task, model, batch, draws):
+    """The captions that are drawn for a batch, image after image."""
     captioner = Captioner(model, task.recipe, task.vocabulary, task.encoder)
-    features, longest = batch.features.numpy(), task.recipe.data.longest
+    features = np.repeat(batch.features.numpy(), draws, axis=0)
     seed = int(np.random.default_rng(batch.drawn_by).integers(2**63))
-    drawn = Writer(longest=longest, temperature=1.0, seed=seed)(captioner, features)
-    return drawn, Writer(longest=longest)(captioner, features)
+    return Writer(longest=task.recipe.data.longest, temperature=1.0, seed=seed)(captioner, features)
 
 
 def rewards(task, images, sentences):
@@ -197,25 +196,31 @@ def rewards(task, images, sentences):
     return scores[list(images)]
 
 
-def drawn_log_probs(model, batch, sentences, longest):
+def drawn_log_probs(model, features, sentences, longest):
     """Of every word and end that was drawn, sentence after sentence; a cut one drew no end."""
-    for feature, sentence in zip(batch.features, sentences, strict=True):
+    for feature, sentence in zip(features, sentences, strict=True):
         rows = step_log_probs(model, feature, sentence.words)
         targets = [*sentence.words, 0]
         yield torch.stack([rows[place, word] for place, word in enumerate(targets[:longest])])
 
 
 @pytest.mark.parametrize("longest", [3, 12])
-def test_drawn_captions_are_made_likelier_by_what_they_gain(longest):
-    task = make_task("loss.self_critical_epochs=1", f"data.longest={longest}")
+@pytest.mark.parametrize("draws", [2, 3])
+def test_drawn_captions_are_made_likelier_by_what_they_gain(longest, draws):
+    settings = "loss.self_critical_epochs=1", f"loss.draws={draws}", f"data.longest={longest}"
+    task = make_task(*settings)
     model, batch = model_of(task, seed=3), task.load([0, 3, 6, 9, 12], 2)  # of five images
     loss = task.loss(model, batch, CPU)
-    drawn, greedy = written(task, model, batch)
-    gains = rewards(task, batch.images, drawn) - rewards(task, batch.images, greedy)
-    assert sum(gain != 0 for gain in gains) >= 3
+    drawn = drawn_captions(task, model, batch, draws)
+    one_of_each = [rewards(task, batch.images, drawn[number::draws]) for number in range(draws)]
+    gains = []
+    for own in np.transpose(one_of_each):
+        gains += [r - np.delete(own, place).mean() for place, r in enumerate(own)]
+    assert sum(gain != 0 for gain in gains) >= 6
     assert any(len(sentence.words) == longest for sentence in drawn)
 
-    log_probs = list(drawn_log_probs(model, batch, drawn, longest))
+    features = batch.features.repeat_interleave(draws, dim=0)
+    log_probs = list(drawn_log_probs(model, features, drawn, longest))
     plain = -sum(float(gain) * steps.sum() for gain, steps in zip(gains, log_probs, strict=True))
     plain = plain / sum(len(sentence.words) + 1 for sentence in drawn)
     torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-7)
@@ -227,7 +232,7 @@ def test_drawn_captions_are_made_likelier_by_what_they_gain(longest):
     with torch.no_grad():  # a small step downhill
         for weight, gradient in zip(parameters, gradients, strict=True):
             weight -= 1e-3 * gradient
-        after = list(drawn_log_probs(model, batch, drawn, longest))
+        after = list(drawn_log_probs(model, features, drawn, longest))
     changes = [float((b - a.detach()).sum()) for a, b in zip(log_probs, after, strict=True)]
     assert np.dot(gains, changes) > 0
 

@@ -74,8 +74,11 @@ class LossSettings(Settings):
 
     label_smoothing: Fraction = 0.0
     self_critical_epochs: NonNegativeInt = 0
-    """In so many epochs at the end the CIDEr-D of captions drawn by chance is raised, compared
-    with that of the greedy ones (Rennie et al. 2017, arXiv 1612.00563)."""
+    """In so many epochs at the end the CIDEr-D of captions drawn by chance is raised (Rennie et al.
+    2017, arXiv 1612.00563)."""
+    draws: int = Field(default=5, ge=2)
+    """Captions drawn of an image; each is compared with the mean of the others (Luo 2020, arXiv
+    2003.09971)."""
 
 
 class CaptioningRecipe(Recipe):

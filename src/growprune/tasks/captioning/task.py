@@ -192,31 +192,31 @@ class CaptioningTask:
     def _self_critical(
         self, model: torch.nn.Module, batch: CaptionBatch, device: torch.device
     ) -> torch.Tensor:
-        """Make drawn captions likelier by as much as they beat the greedy ones.
+        """Make drawn captions likelier by as much as they beat the others of their image.
 
-        With the reward r, of a caption w drawn for an image and w' the greedy one, this is
-        -(r(w) - r(w')) log p(w), averaged over all words. Nothing is dropped: p has to be what w
-        was drawn from.
+        With the reward r, of a caption w drawn for an image and r' the mean reward of the image's
+        other draws, this is -(r(w) - r') log p(w), averaged over all words. Nothing is dropped: p
+        has to be what w was drawn from.
         """
         inner = getattr(model, "module", model)  # without the wrapper of several processes
         assert isinstance(inner, CaptionModel)
         was_training = inner.training
         captioner = Captioner(inner, self.recipe, self.vocabulary, self.encoder)
         rng = np.random.default_rng(batch.drawn_by)
-        features = batch.features.numpy()
-        longest = self.recipe.data.longest
-        seed = int(rng.integers(2**63))
-        drawn = Writer(longest=longest, temperature=1.0, seed=seed)(captioner, features)
-        greedy = Writer(longest=longest)(captioner, features)
-        gains = [
-            self._rewarded(image, d.words) - self._rewarded(image, g.words)
-            for image, d, g in zip(batch.images, drawn, greedy, strict=True)
-        ]
+        draws, longest = self.recipe.loss.draws, self.recipe.data.longest
+        features = batch.features.repeat_interleave(draws, dim=0)
+        writer = Writer(longest=longest, temperature=1.0, seed=int(rng.integers(2**63)))
+        drawn = writer(captioner, features.numpy())
+        images = np.repeat(batch.images, draws)
+        rewards = torch.tensor(
+            [self._rewarded(i, d.words) for i, d in zip(images, drawn, strict=True)]
+        ).view(-1, draws)
+        others = (rewards.sum(1, keepdim=True) - rewards) / (draws - 1)
         words, lengths = _padded([d.words for d in drawn])
-        batch = replace(batch, words=words, lengths=lengths)
+        batch = replace(batch, features=features, words=words, lengths=lengths)
         surprise = F.cross_entropy(*_scored(model, batch, device), reduction="none")
         inner.train(was_training)
-        gain = torch.tensor(gains, dtype=torch.float32).repeat_interleave(lengths + 1)
+        gain = (rewards - others).flatten().repeat_interleave(lengths + 1)
         gain[lengths.add(1).cumsum(0)[lengths == longest] - 1] = 0  # an end that was not drawn
         return (gain.to(device) * surprise).mean()
 

@@ -175,6 +175,8 @@ class _Trainer:
 
     def _epoch(self, bars: Progress, bar: TaskID) -> None:
         steps = self._epoch_steps()
+        if self.state.step == 0 and self._begins_final_epochs():
+            self.optimizer.state.clear()
         bars.update(
             bar,
             description=f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}",
@@ -193,6 +195,10 @@ class _Trainer:
         clock = self._count_time(clock)
         self._close_epoch(len(steps), scores)
         self.save()
+
+    def _begins_final_epochs(self) -> bool:
+        final = self.settings.optimizer.final_epochs
+        return final > 0 and self.state.epoch == self.settings.epochs - final
 
     def _epoch_steps(self) -> list[list[int]]:
         """This process's share of the epoch's batches; every process takes equally many."""

@@ -31,8 +31,9 @@ class OptimizerSettings(Settings):
 
     `learning_rate` is the highest rate reached. Schedules, over the whole run's steps:
     `one_cycle` rises linearly over the first `warmup` part, then falls along a cosine to
-    `final_scale` times the rate, and stays there for the last `final_epochs`; `exponential` divides
-    by `anneal` after each epoch; `constant`.
+    `final_scale` times the rate, and stays there for the last `final_epochs`, which the optimizer
+    begins without what it remembers of the epochs before; `exponential` divides by `anneal` after
+    each epoch; `constant`.
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -75,7 +75,7 @@ def make_corpus(
     folder: str | Path,
     seed: int = 0,
     *,
-    train: int = 1500,
+    train: int = 3000,
     dev: int = 160,
     test: int = 400,
     progress: Progress | None = None,

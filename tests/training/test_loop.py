@@ -47,8 +47,10 @@ def test_a_run_learns_and_leaves_weights_masks_and_a_record(tmp_path):
     assert weights.negative_slopes == {"1": 0.0}
 
 
-def test_a_dense_run_equals_a_plain_torch_loop(tmp_path):
-    recipe = toy_recipe(False, epochs=2)
+@pytest.mark.parametrize("final_epochs", [0, 1])
+def test_a_dense_run_equals_a_plain_torch_loop(tmp_path, final_epochs):
+    settings = {"learning_rate": 0.02, "weight_decay": 0.01, "final_epochs": final_epochs}
+    recipe = toy_recipe(False, epochs=2, optimizer=settings)
     task = ToyTask(recipe, seed=5)
     train(task, tmp_path, seed=5)
 
@@ -59,6 +61,8 @@ def test_a_dense_run_equals_a_plain_torch_loop(tmp_path):
     model = task.build_model()
     optimizer = build_optimizer(model, recipe.training.optimizer)
     for epoch in range(2):
+        if epoch == 2 - final_epochs:
+            optimizer = build_optimizer(model, recipe.training.optimizer)
         for step, examples in enumerate(task.batches(epoch)):
             seed_step(5, epoch, step, 0)
             optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = learning_rate(

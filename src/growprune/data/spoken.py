@@ -77,7 +77,7 @@ def make_corpus(
     *,
     train: int = 3000,
     dev: int = 160,
-    test: int = 400,
+    test: int = 800,
     progress: Progress | None = None,
 ) -> Corpus:
     """Synthesise the corpus into `folder`, or reuse what an earlier call with these settings left.

@@ -9,6 +9,7 @@ import torch
 
 from growprune.files import write_text
 from growprune.metrics import cpu_name
+from growprune.training.record import provenance
 
 
 def describe(threads: int) -> str:
@@ -17,6 +18,6 @@ def describe(threads: int) -> str:
 
 
 def write_figures(path: Path, threads: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a benchmark's rows with the machine they were measured on, as JSON."""
-    found = {"cpu": cpu_name(), "threads": threads, "torch": torch.__version__, "rows": rows}
+    """Write a benchmark's rows with commit, versions and the machine they are of, as JSON."""
+    found = provenance(torch.device("cpu"), threads, 1) | {"rows": rows}
     write_text(path, json.dumps(found, indent=1) + "\n")

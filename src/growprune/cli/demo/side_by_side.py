@@ -21,8 +21,8 @@ from rich.progress import (
 
 from growprune.errors import DataError, TrainingError
 
-# Where every training has a core to itself, NumPy's threads would only wait for each other: computing
-# features then takes three times as long.
+# Every training has a core to itself, where NumPy's threads would only wait for each other:
+# computing features then takes three times as long.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 

@@ -1,8 +1,18 @@
 """Errors a user can act on: each says what is wrong, the value seen, and what to do."""
 
+import re
+
+_LINE_BREAK = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
 
 class GrowPruneError(Exception):
-    """Base of every error raised on purpose; the command line prints it as one line."""
+    """Base of every error raised on purpose; the command line prints it as one line.
+
+    A line break in a name that it quotes reads as its escape.
+    """
+
+    def __str__(self) -> str:
+        return _LINE_BREAK.sub(lambda found: repr(found[0])[1:-1], super().__str__())
 
 
 class DataError(GrowPruneError):

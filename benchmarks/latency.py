@@ -47,14 +47,16 @@ def main() -> None:
     limits = measure_limits()
     with one_thread():
         rows = measure_grid(args, peers, limits)
-        speeds = measure_recognizers(args.runs, args.data, args.utterances, args.rounds)
+        speeds = measure_recognizers(
+            args.runs, args.untrained, args.data, args.utterances, args.rounds
+        )
     record |= {
         "limits": limits.record(),
         "left_out": left_out,
         "cells": [row.record() for row in rows],
         "recognizers": [speed.record() for speed in speeds],
         "cold_start": cold_start(args),
-        "speech": heard(args) if args.runs else "",
+        "speech": heard(args) if speeds else "",
     }
     write_text(args.out / "latency.json", json.dumps(record, indent=1) + "\n")
     write_text(args.out / "report.md", report(record))
@@ -74,13 +76,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="*", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--rounds", type=int, default=9, help="turns of every engine")
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help="recognisers' folders")
+    parser.add_argument(
+        "--untrained", nargs="*", default=[], help="recipes of dense recognisers, as they are drawn"
+    )
     parser.add_argument("--data", type=Path, help="their corpus; its dev split is heard")
     parser.add_argument("--utterances", type=int, default=10, help="of the dev split")
     parser.add_argument("--starts", type=int, default=5, help="of every program; 0: none")
     parser.add_argument("--out", type=Path, default=Path("results/runtime"))
     args = parser.parse_args()
-    if args.runs and args.data is None:
-        parser.error("--runs needs --data, the corpus whose dev split is heard")
+    if (args.runs or args.untrained) and args.data is None:
+        parser.error("--runs and --untrained need --data, the corpus whose dev split is heard")
     return args
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from growprune.errors import CheckpointError, DataError, TrainingError
+from growprune.errors import CheckpointError, DataError, RecipeError, TrainingError
+from growprune.sparsity import GrowPrune
 from growprune.training import load_weights, train
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -77,7 +78,117 @@ def test_a_dense_run_equals_a_plain_torch_loop(tmp_path, final_epochs):
         assert torch.equal(saved[name], tensor), name
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.7])
+def weights_after_every_step(monkeypatch, grow_and_prune):
+    """Fills, while a run goes on, with its model's parameters by name, in float64."""
+    seen, model = [], {}
+    stepper = GrowPrune if grow_and_prune else torch.optim.AdamW
+    step, build = stepper.step, ToyTask.build_model
+
+    def stepped(self):
+        step(self)
+        seen.append({n: p.detach().double() for n, p in model["built"].named_parameters()})
+
+    def built(self):
+        model["built"] = build(self)
+        return model["built"]
+
+    monkeypatch.setattr(stepper, "step", stepped)
+    monkeypatch.setattr(ToyTask, "build_model", built)
+    return seen
+
+
+def mean(seen):
+    return {name: sum(weights[name] for weights in seen) / len(seen) for name in seen[0]}
+
+
+def error_of(task, weights, slope):
+    """What `task` scores on dev with these weights, computed without its model."""
+    x = task.inputs.double() @ weights["0.weight"].T + weights["0.bias"]
+    x = torch.nn.functional.leaky_relu(x, slope) @ weights["3.weight"].T + weights["3.bias"]
+    return float((x - task.targets).square().mean())
+
+
+@pytest.mark.parametrize("grow_and_prune", [False, True])
+def test_the_last_epochs_are_scored_and_kept_by_the_mean_of_every_step(
+    tmp_path, monkeypatch, grow_and_prune
+):
+    seen = weights_after_every_step(monkeypatch, grow_and_prune)
+    task = ToyTask(toy_recipe(grow_and_prune, average_epochs=2))
+    record = train(task, tmp_path)
+    assert len(seen) == 6 * 8
+    weights = load_weights(tmp_path)
+    for name, wanted in mean(seen[32:]).items():
+        torch.testing.assert_close(weights.tensors[name].double(), wanted, rtol=1e-6, atol=1e-8)
+        assert (weights.tensors[name] - seen[-1][name]).abs().max() > 1e-3
+    for name, mask in weights.masks.items():
+        assert not mask.all()
+        assert not weights.tensors[name][~mask].any()
+    slope = 0.0 if grow_and_prune else 0.01  # the plan's shift comes after epoch 4
+    used = [(seen[31:32], 0.01), (seen[32:40], slope), (seen[32:48], slope)]  # in epochs 4 to 6
+    for entry, (samples, slope) in zip(record["epochs"][3:], used, strict=True):
+        wanted = error_of(task, mean(samples), slope)
+        assert entry["dev_error"] == pytest.approx(wanted, rel=1e-5), entry["epoch"]
+    assert record["scores"]["dev"]["error"] == record["epochs"][-1]["dev_error"]
+    assert record["recipe"]["training"]["average_epochs"] == 2
+
+
+@pytest.mark.parametrize("grow_and_prune", [False, True])
+def test_averaging_leaves_the_training_as_it_is(tmp_path, grow_and_prune):
+    saved = []
+    for averaged in (0, 2):
+        train(
+            ToyTask(toy_recipe(grow_and_prune, average_epochs=averaged)), tmp_path / f"{averaged}"
+        )
+        saved.append(torch.load(tmp_path / f"{averaged}" / "checkpoint.pt", weights_only=True))
+    assert saved[0]["average"] == {}
+    assert saved[1]["average"]["n_averaged"] == 16
+    for name, tensor in saved[0]["model"].items():
+        assert torch.equal(tensor, saved[1]["model"][name]), name
+    losses = [[entry["train_loss"] for entry in run["state"]["curves"]] for run in saved]
+    assert losses[0] == losses[1]
+    kept = load_weights(tmp_path / "0").tensors
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in saved[0]["model"].items())
+
+
+def test_the_best_mean_is_kept_when_asked(tmp_path, monkeypatch):
+    seen = weights_after_every_step(monkeypatch, False)
+    task = ToyTask(toy_recipe(False, keep="best", average_epochs=3))
+    errors = [5.0, 3.0, 4.0, 2.0, 1.0, 6.0, 1.0]
+    monkeypatch.setattr(task, "evaluate", lambda *_: {"loss": 0.0, "error": errors.pop(0)})
+    train(task, tmp_path)
+    kept = load_weights(tmp_path).tensors
+    for name, wanted in mean(seen[24:40]).items():  # epochs 4 and 5
+        torch.testing.assert_close(kept[name].double(), wanted, rtol=1e-6, atol=1e-8)
+
+
+# Steps of epoch 4 and 6, the first and the last of epoch 5; 8 make an epoch.
+@pytest.mark.parametrize("step", [30, 32, 33, 39, 40, 45])
+@pytest.mark.parametrize("grow_and_prune", [False, True])
+def test_a_mean_under_way_is_resumed_bit_for_bit(tmp_path, step, grow_and_prune):
+    recipe = toy_recipe(grow_and_prune, average_epochs=2, checkpoint_minutes=0.0)
+    train(ToyTask(recipe), tmp_path / "whole")
+    with pytest.raises(TrainingError, match=f"epoch {step // 8 + 1}, step {step % 8 + 1} "):
+        train(ToyTask(recipe, poison=step), tmp_path / "stopped")
+    train(ToyTask(recipe), tmp_path / "stopped", resume=True)
+    whole, stopped = (
+        load_file(tmp_path / run / "weights.safetensors") for run in ("whole", "stopped")
+    )
+    assert whole.keys() == stopped.keys()
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, stopped[name]), name
+
+
+def test_batch_norm_is_not_averaged(tmp_path):
+    class Normed(ToyTask):
+        def build_model(self):
+            return torch.nn.Sequential(*super().build_model(), torch.nn.BatchNorm1d(4))
+
+    with pytest.raises(RecipeError, match=r"average_epochs is set, but 4 is a batch norm"):
+        train(Normed(toy_recipe(False, average_epochs=1)), tmp_path)
+    train(Normed(toy_recipe(False)), tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.2])
 def test_killed_and_resumed_ends_with_the_same_weights_bit_for_bit(tmp_path, seconds):
     finish(run_toy(tmp_path / "whole"))
     process = run_toy(tmp_path / "killed", delay=0.03)
@@ -116,6 +227,13 @@ def test_two_processes_train_one_model(tmp_path):
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["hardware"]["processes"] == 2
     assert record["epochs"][-1]["dev_error"] < record["epochs"][0]["dev_error"]
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert saved["average"]["n_averaged"] == 2 * 4
+    kept = load_weights(tmp_path)
+    for name, tensor in kept.tensors.items():
+        assert torch.equal(tensor, saved["average"][f"module.{name}"]), name
+    for name, mask in kept.masks.items():
+        assert not kept.tensors[name][~mask].any()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):

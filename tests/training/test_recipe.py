@@ -61,6 +61,15 @@ def test_overrides_are_read_as_toml_else_as_text():
         (["plan.prune.rounds=-1"], "plan.prune.rounds"),
         (["training.patience=3"], "patience needs keep = 'best'"),
         (["training.optimizer.final_epochs=120"], "final_epochs is 120, which leaves no epoch of"),
+        (
+            ["training.average_epochs=97"],
+            "average_epochs is 97, but the plan leaves only 96 of the",
+        ),
+        (["training.average_epochs=121"], "there are only 120 epochs; lower it"),
+        (
+            ["training.average_epochs=9", "training.keep=best", "training.patience=3"],
+            "patience may end the run before them",
+        ),
         (["task=painting"], "task is 'painting'; it must be one of"),
         (["name=../../x"], "name"),
     ],
@@ -69,6 +78,13 @@ def test_a_wrong_recipe_says_what_is_wrong(overrides, message):
     with pytest.raises(RecipeError, match=message) as caught:
         open_recipe("an4-hlstm-gp", overrides)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_are_averaged_in_any_epochs_without_changes():
+    """The plan's last epochs, after the shift, are such; a dense recipe has no others."""
+    assert open_recipe("an4-hlstm-gp").training.average_epochs == 0
+    open_recipe("an4-hlstm-gp", ["training.average_epochs=96"])
+    open_recipe("an4-lstm", ["training.average_epochs=120"])
 
 
 def test_recipes_that_cannot_be_read_say_so(tmp_path):

@@ -87,7 +87,7 @@ def toy_recipe(grow_and_prune=True, **training):
 
 if __name__ == "__main__":
     folder, delay, checkpoint_minutes = sys.argv[1:]
-    recipe = toy_recipe(checkpoint_minutes=float(checkpoint_minutes))
+    recipe = toy_recipe(checkpoint_minutes=float(checkpoint_minutes), average_epochs=2)
     train(ToyTask(recipe, seed=3, delay=float(delay)), Path(folder), seed=3, resume=True)
     threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     left = [name for name in threads if "gloo" in name]

@@ -193,9 +193,14 @@ class Plan(Settings):
     @property
     def epochs(self) -> int:
         """Epochs of all phases together; fewer are used when pruning ends early."""
+        return self.changing_epochs + (self.shift.epochs if self.shift else 0)
+
+    @property
+    def changing_epochs(self) -> int:
+        """Epochs of growth, rewiring and pruning; connections and slopes stay from then on."""
         learning = self.learning.epochs if self.learning else 0
         pruning = self.prune.rounds * self.prune.retrain_epochs if self.prune else 0
-        return learning + pruning + (self.shift.epochs if self.shift else 0)
+        return learning + pruning
 
     def averages_in(self, phase: str) -> set[str]:
         """Which averages of the gradient a phase keeps: "gradient", "momentum", both or none."""

@@ -28,8 +28,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 
-from growprune.errors import CheckpointError, TrainingError
+from growprune.errors import CheckpointError, RecipeError, TrainingError
 from growprune.files import clear_leftovers, make_folder
 from growprune.sparsity import GrowPrune
 from growprune.training import checkpoint, record
@@ -84,6 +86,7 @@ def train(
     Raises:
         TrainingError: the loss or a weight is not finite, or there is no such accelerator. The
             last good checkpoint is kept.
+        RecipeError: weights are to be averaged of a model with batch norm.
         CheckpointError: `out` holds another run, or cannot be resumed.
         DataError: `out` cannot be written.
     """
@@ -118,9 +121,12 @@ class _Trainer:
         self.console = console if self.chief else Console(quiet=True)
         torch.manual_seed(seed)
         self.model = task.build_model()
+        if self.settings.average_epochs:
+            _check_averageable(self.model)
         self.wrapped = self.fabric.setup_module(self.model)
         self.optimizer = build_optimizer(self.model, self.settings.optimizer)
         self.growprune = self._grow_prune()
+        self.average: AveragedModel | None = None
         self.state = State(started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
         self.saved_at = time.monotonic()
 
@@ -130,6 +136,11 @@ class _Trainer:
             return None
         clip = self.settings.max_grad_norm
         return GrowPrune(self.model, self.optimizer, plan, seed=self.seed, max_grad_norm=clip)
+
+    @property
+    def reached(self) -> torch.nn.Module:
+        """The model to score and to keep: with the mean of the weights once there is one."""
+        return self.model if self.average is None else self.average.module
 
     @property
     def masks(self) -> Mapping[str, torch.Tensor]:
@@ -145,6 +156,9 @@ class _Trainer:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.growprune:
             self.growprune.load_state_dict(saved["growprune"])
+        if saved["average"]:
+            self.average = _averaging(self.model)
+            self.average.load_state_dict(saved["average"])
         self.state = State(**saved["state"])
 
     def save(self) -> None:
@@ -155,6 +169,7 @@ class _Trainer:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "growprune": self.growprune.state_dict() if self.growprune else {},
+                "average": self.average.state_dict() if self.average else {},
                 "state": asdict(self.state),
             }
             checkpoint.save_checkpoint(self.out, state)
@@ -177,6 +192,8 @@ class _Trainer:
         steps = self._epoch_steps()
         if self.state.step == 0 and self._begins_final_epochs():
             self.optimizer.state.clear()
+        if self.state.step == 0 and self._begins_average():
+            self.average = _averaging(self.model)
         bars.update(
             bar,
             description=f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}",
@@ -186,12 +203,14 @@ class _Trainer:
         clock = time.monotonic()
         while self.state.step < len(steps):
             self.state.loss_sum += self._step(steps)
+            if self.average:
+                self.average.update_parameters(self.model)
             self.state.step += 1
             bars.advance(bar)
             if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
                 clock = self._count_time(clock)
                 self.save()
-        scores = self._evaluate("dev")
+        scores = self._evaluate(self.reached, "dev")
         clock = self._count_time(clock)
         self._close_epoch(len(steps), scores)
         self.save()
@@ -199,6 +218,10 @@ class _Trainer:
     def _begins_final_epochs(self) -> bool:
         final = self.settings.optimizer.final_epochs
         return final > 0 and self.state.epoch == self.settings.epochs - final
+
+    def _begins_average(self) -> bool:
+        averaged = self.settings.average_epochs
+        return averaged > 0 and self.state.epoch == self.settings.epochs - averaged
 
     def _epoch_steps(self) -> list[list[int]]:
         """This process's share of the epoch's batches; every process takes equally many."""
@@ -243,13 +266,13 @@ class _Trainer:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm)
         self.optimizer.step()
 
-    def _evaluate(self, split: str) -> dict[str, float]:
+    def _evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
         """The chief's scores, the same in every process."""
-        self.wrapped.eval()
+        model.eval()
         scores: dict[str, float] = {}
         if self.chief:
             with torch.inference_mode():
-                scores = self.task.evaluate(self.wrapped.module, split, self.fabric.device)
+                scores = self.task.evaluate(model, split, self.fabric.device)
         return self.fabric.broadcast(scores)
 
     def _close_epoch(self, steps: int, scores: Mapping[str, float]) -> None:
@@ -273,7 +296,7 @@ class _Trainer:
             state.best, state.since_best = metric, 0
             if self.chief:
                 checkpoint.save_weights(
-                    self.out, self.model, self.masks, self.resolved, self.task.extras
+                    self.out, self.reached, self.masks, self.resolved, self.task.extras
                 )
         elif state.best is not None:
             state.since_best += 1
@@ -312,7 +335,7 @@ class _Trainer:
         self.fabric.barrier()
         weights = checkpoint.load_weights(self.out)
         weights.load_into(self.model, self.out)
-        scores = self._evaluate("dev")
+        scores = self._evaluate(self.model, "dev")
         result = {
             "format": record.FORMAT,
             "name": self.task.recipe.name,
@@ -378,6 +401,20 @@ def _launch(accelerator: str, precision: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def _averaging(model: torch.nn.Module) -> AveragedModel:
+    """What takes the mean of the model's parameters over all its updates, each counting alike."""
+    return AveragedModel(model, multi_avg_fn=get_swa_multi_avg_fn())
+
+
+def _check_averageable(model: torch.nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm):
+            raise RecipeError(
+                f"training.average_epochs is set, but {name} is a batch norm, whose running "
+                "statistics would not be the averaged weights'; use layer norm or set it to 0"
+            )
 
 
 def _check_folder(out: Path, resume: bool) -> None:

@@ -66,12 +66,34 @@ class TrainingSettings(Settings):
     """Final weights: those of the last epoch, or of the best on dev once pruning is over."""
     patience: PositiveInt | None = None
     """Stop early, after so many epochs in a row that were not the best; needs keep = "best"."""
+    average_epochs: NonNegativeInt = 0
+    """Stochastic weight averaging (Izmailov et al., arXiv 1803.05407) over so many last epochs:
+    the mean of the parameters after each of their steps, all steps alike, is what dev is scored
+    with and what is kept, while training goes on from the weights as they are. The paper samples
+    once an epoch; every step costs one more pass over the weights and gives short runs as many
+    samples as long ones. Connections must not change in these epochs. Batch norm is refused: its
+    running statistics belong to the weights of a step and not to the mean, whose own would take a
+    pass over the training data before every look at dev; layer norm has none."""
     optimizer: OptimizerSettings = OptimizerSettings()
 
     @model_validator(mode="after")
     def _patience_keeps_the_best(self) -> Self:
         if self.patience is not None and self.keep != "best":
             raise ValueError("patience needs keep = 'best'")
+        return self
+
+    @model_validator(mode="after")
+    def _averages_the_last_epochs(self) -> Self:
+        if self.average_epochs > self.epochs:
+            raise ValueError(
+                f"average_epochs is {self.average_epochs}, but there are only {self.epochs} "
+                "epochs; lower it"
+            )
+        if self.average_epochs and self.patience is not None:
+            raise ValueError(
+                "average_epochs are the last of all epochs, and patience may end the run before "
+                "them; give one of the two"
+            )
         return self
 
 
@@ -115,6 +137,12 @@ def validate(kind: type[RecipeType], table: Mapping[str, Any], source: str) -> R
         recipe = kind.model_validate(table)
     except ValidationError as error:
         raise settings_error(error, kind, f"recipe {source}") from None
+    _check_epochs(recipe, source)
+    return recipe
+
+
+def _check_epochs(recipe: Recipe, source: str) -> None:
+    """Check that what is to be done in the run's epochs fits into them."""
     if recipe.plan is not None and recipe.plan.epochs > recipe.training.epochs:
         raise RecipeError(
             f"recipe {source}: the plan's phases take {recipe.plan.epochs} epochs but "
@@ -126,7 +154,14 @@ def validate(kind: type[RecipeType], table: Mapping[str, Any], source: str) -> R
             f"recipe {source}: training.optimizer.final_epochs is {final}, which leaves no epoch "
             f"of the {recipe.training.epochs} to learn in; lower it"
         )
-    return recipe
+    averaged = recipe.training.average_epochs
+    settled = recipe.training.epochs - (recipe.plan.changing_epochs if recipe.plan else 0)
+    if averaged > settled:
+        raise RecipeError(
+            f"recipe {source}: training.average_epochs is {averaged}, but the plan leaves only "
+            f"{settled} of the {recipe.training.epochs} epochs in which no connections change; "
+            "lower it or shorten the plan's phases"
+        )
 
 
 def _read_with_base(source: str | Path, seen: tuple[str, ...]) -> Table:

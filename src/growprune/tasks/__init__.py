@@ -16,6 +16,12 @@ from growprune.training import Recipe, Task, load_weights, read_table, validate
 RECIPES: dict[str, type[Recipe]] = {"captioning": CaptioningRecipe, "speech": SpeechRecipe}
 """Every task's kind of recipe."""
 
+TASKS: dict[str, type[CaptioningTask] | type[SpeechTask]] = {
+    "captioning": CaptioningTask,
+    "speech": SpeechTask,
+}
+"""Every task; `metric` and `mode` of its class say what decides."""
+
 PACKERS = {"captioning": captioning_packing.pack_run, "speech": speech_packing.pack_run}
 """How each task's runs become packed models."""
 

@@ -9,7 +9,13 @@ from growprune.data.captions import CaptionCorpus, CaptionedImage, holds_caption
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
 from growprune.data.encoder_cache import LITE0, LITE0_SHA256, lite0_path
-from growprune.data.features import FeatureSettings, FeatureStream, extract
+from growprune.data.features import (
+    FeatureSettings,
+    FeatureStream,
+    extract,
+    log_powers,
+    normalised,
+)
 from growprune.data.image_features import FeatureTable, FeatureWriter, open_features
 from growprune.data.images import image_files, open_image, resized
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
@@ -45,7 +51,9 @@ __all__ = [
     "image_files",
     "lite0_path",
     "load_audio",
+    "log_powers",
     "normalise_text",
+    "normalised",
     "open_captions",
     "open_corpus",
     "open_features",

@@ -120,6 +120,15 @@ def extract(wave: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     Returns:
         Contiguous float32 `(frames, columns)`.
     """
+    return normalised(log_powers(wave, settings), settings)
+
+
+def log_powers(wave: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Features of `extract` before they are normalised.
+
+    Natural logarithms of the powers of every band or bin, `(frames, columns)`. Their exponentials
+    add up where sounds do.
+    """
     wave = _checked(wave)
     if not len(wave):
         raise ValueError("wave has no samples; features need at least one")
@@ -127,7 +136,11 @@ def extract(wave: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     missing = settings.window - len(emphasised)
     if missing > 0:
         emphasised = np.pad(emphasised, (0, missing))
-    features = _log_powers(emphasised, settings)
+    return _log_powers(emphasised, settings)
+
+
+def normalised(features: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """The last step of `extract`, on what `log_powers` gave: `(frames, columns)` of a whole."""
     if settings.normalise == "utterance":
         return _whiten(features)
     if settings.normalise == "running":
@@ -237,19 +250,26 @@ class _RunningNorm:
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._keep = np.exp(-settings.seconds_per_frame / settings.memory_seconds)
-        self._weight = 0.0
-        self._sum = np.zeros(settings.columns)
-        self._squares = np.zeros(settings.columns)
+        # Of ones, of the frames so far, and of their squares.
+        self._sums = np.zeros((3, settings.columns))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Normalise the next frames `(frames, columns)`, each by itself and those before it."""
         normal = np.empty_like(features)
-        for index, frame in enumerate(features.astype(np.float64)):
-            self._weight = self._keep * self._weight + 1.0
-            self._sum = self._keep * self._sum + frame
-            self._squares = self._keep * self._squares + frame**2
-            mean = self._sum / self._weight
-            spread = np.maximum(self._squares - self._weight * mean**2, 0.0)
-            variance = (spread + _PRIOR_FRAMES * _PRIOR_VARIANCE) / (self._weight + _PRIOR_FRAMES)
-            normal[index] = (frame - mean) / np.sqrt(variance)
+        for start in range(0, len(features), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            normal[block] = self._next(features[block].astype(np.float64))
         return normal
+
+    def _next(self, frames: np.ndarray) -> np.ndarray:
+        sums = np.stack([np.ones_like(frames), frames, frames**2], axis=1)
+        before = self._sums
+        for row in sums:
+            row += self._keep * before
+            before = row
+        self._sums = before.copy()
+        weight, total, squares = sums[:, 0], sums[:, 1], sums[:, 2]
+        mean = total / weight
+        spread = np.maximum(squares - weight * mean**2, 0.0)
+        variance = (spread + _PRIOR_FRAMES * _PRIOR_VARIANCE) / (weight + _PRIOR_FRAMES)
+        return (frames - mean) / np.sqrt(variance)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import soundfile
@@ -38,7 +40,7 @@ def test_first_epoch_is_sorted_and_later_ones_shuffled_batches_of_like_length(ta
         batches = task.batches(epoch)
         assert sorted(index for batch in batches for index in batch) == list(range(10))
         assert sorted(map(len, batches)) == [2, 4, 4]
-    lengths = [[task.seconds[i] / task._speed(i, 0) for i in batch] for batch in task.batches(0)]
+    lengths = [[task.training_set.seconds(i, 0) for i in batch] for batch in task.batches(0)]
     flat = [length for batch in lengths for length in batch]
     assert flat == sorted(flat)
     orders = {tuple(map(tuple, task.batches(epoch))) for epoch in range(1, 6)}
@@ -69,13 +71,28 @@ def test_speeds_are_drawn_but_never_leave_ctc_without_room(tmp_path):
     crowded = Corpus("c", {"train": (*corpus.splits["train"], tight), "dev": (tight,)})
     recipe = open_recipe("demo-hlstm-gp", [*SMALL, "data.speeds=[0.5, 1.0, 1.9]"])
     task = SpeechTask(recipe, crowded)
-    speeds = [{task._speed(index, epoch) for epoch in range(40)} for index in range(11)]
+    speeds = [
+        {task.training_set.pieces(index, epoch)[0].speed for epoch in range(40)}
+        for index in range(11)
+    ]
     assert speeds[9] == {0.5, 1.0, 1.9}
     assert speeds[10] == {0.5, 1.0}
     model = task.build_model()
     for epoch in range(40):
         batch = task.load([10], epoch)
         assert torch.isfinite(task.loss(model, batch, torch.device("cpu")))
+
+
+def test_joined_utterances_are_ordered_by_their_length_together(tmp_path):
+    recipe = open_recipe("demo-hlstm-gp", [*SMALL, "data.concatenate=0.5"])
+    task = SpeechTask(recipe, make_corpus(tmp_path), seed=1)
+    batches = task.batches(0)
+    frames = [length for batch in batches for length in task.load(batch, 0).lengths.tolist()]
+    assert sorted(frames) != [58 + 10 * i for i in range(10)]
+    assert all(first <= second + 4 for first, second in pairwise(frames))  # rounding, two ends
+    index = next(i for i in batches[-1] if len(task.training_set.pieces(i, 0)) == 2)
+    one, two = (task.examples[piece.index].text for piece in task.training_set.pieces(index, 0))
+    assert task.load([index], 0).letters.tolist() == task.alphabet.encode(f"{one} {two}")
 
 
 def test_ctc_loss_agrees_with_a_sum_over_all_paths():

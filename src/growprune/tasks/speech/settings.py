@@ -9,6 +9,7 @@ from growprune.settings import Settings
 from growprune.training import Recipe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConvolutionSettings(Settings):
@@ -81,8 +82,19 @@ class DataSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     speeds: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     """Speed factors drawn from in training."""
+    concatenate: Probability = 0.0
+    """How often another utterance, of the same speaker where speakers are known and have more than
+    one, is said after a training utterance, at its speed."""
+    concatenate_seconds: PositiveFloat = 15.0
+    """Utterances that together last longer are not joined."""
     spec_augment: SpecAugment | None = None
     sorted_first_epoch: bool = True
+
+    @model_validator(mode="after")
+    def _writes_what_is_joined(self) -> "DataSettings":
+        if self.concatenate and " " not in self.letters:
+            raise ValueError("concatenate joins transcripts by a space; add one to letters")
+        return self
 
 
 class LossSettings(Settings):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,13 @@ from growprune.data import (
     Alphabet,
     Corpus,
     Utterance,
-    audio_seconds,
     check_utterances,
-    extract,
-    frames_needed,
-    load_audio,
-    spec_augment,
-    speed_perturb,
 )
 from growprune.decoding import greedy
 from growprune.metrics import character_error_rate, totals, word_error_rate
 from growprune.tasks.speech.model import SpeechModel
 from growprune.tasks.speech.settings import SpeechRecipe
-
-_CACHED_NUMBERS = 1_000_000_000
-"""Features are kept in memory up to this many numbers (4 GB), then computed again each time."""
+from growprune.tasks.speech.training_set import FeatureCache, TrainingSet, seconds_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +57,7 @@ class SpeechTask:
         self.corpus = corpus
         self.seed = seed
         self.alphabet = Alphabet(recipe.data.letters)
-        self._cache: dict[tuple[Path, float], np.ndarray] = {}
-        self._cached_numbers = 0
+        self._cache = FeatureCache(recipe.data.features)
 
     def build_model(self) -> SpeechModel:
         """A recogniser with new weights."""
@@ -85,13 +75,17 @@ class SpeechTask:
         return tuple(row for split in learnt for row in self.corpus.split(split))
 
     @cached_property
-    def seconds(self) -> list[float]:
-        """Lengths of the training utterances."""
-        return [_seconds(utterance) for utterance in self.examples]
+    def training_set(self) -> TrainingSet:
+        """The examples, and what becomes of them in an epoch."""
+        with torch.device("meta"):
+            model = self.build_model()
+        return TrainingSet(
+            self.recipe.data, self.examples, self._cache, model.output_length, self.seed
+        )
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Utterances of like length together; the batches' order is shuffled after epoch 0."""
-        lengths = [s / self._speed(index, epoch) for index, s in enumerate(self.seconds)]
+        lengths = [self.training_set.seconds(index, epoch) for index in range(len(self.examples))]
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         size = self.recipe.training.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
@@ -100,10 +94,10 @@ class SpeechTask:
         return batches
 
     def load(self, examples: Sequence[int], epoch: int) -> SpeechBatch:
-        """Read, change in speed, extract features and hide parts of them."""
+        """The examples as this epoch wants them."""
         return self._collate(
-            [self.examples[index].text for index in examples],
-            [self._augmented(index, epoch) for index in examples],
+            [self.training_set.text(index, epoch) for index in examples],
+            [self.training_set.features(index, epoch) for index in examples],
         )
 
     def describe(self, examples: Sequence[int]) -> str:
@@ -124,11 +118,11 @@ class SpeechTask:
 
     def score(self, model: torch.nn.Module, split: str, device: torch.device) -> Iterator[Scored]:
         """The model's view of every utterance of a split, shortest first."""
-        utterances = sorted(self.corpus.split(split), key=_seconds)
+        utterances = sorted(self.corpus.split(split), key=seconds_of)
         size = self.recipe.training.batch_size
         for start in range(0, len(utterances), size):
             chunk = utterances[start : start + size]
-            batch = self._collate([u.text for u in chunk], [self._features(u, 1.0) for u in chunk])
+            batch = self._collate([u.text for u in chunk], [self._cache.features(u) for u in chunk])
             log_probs, lengths = model(batch.features.to(device), batch.lengths)
             losses = _ctc(log_probs, lengths, batch).tolist()
             rows = log_probs.cpu().numpy()
@@ -162,51 +156,11 @@ class SpeechTask:
         splits = {
             name: {
                 "utterances": len(utterances),
-                "seconds": round(sum(map(_seconds, utterances)), 1),
+                "seconds": round(sum(map(seconds_of, utterances)), 1),
             }
             for name, utterances in self.corpus.splits.items()
         }
         return {"name": self.corpus.name, "splits": splits}
-
-    def _speed(self, index: int, epoch: int) -> float:
-        """The speed factor of an utterance in an epoch; none that makes it too short for CTC."""
-        speeds = self.recipe.data.speeds
-        drawn = speeds[np.random.default_rng((self.seed, epoch, index)).integers(len(speeds))]
-        return 1.0 if drawn > self._fastest[index] else drawn
-
-    @cached_property
-    def _fastest(self) -> list[float]:
-        """How many times every training utterance could be sped up before CTC has no room."""
-        with torch.device("meta"):
-            model = self.build_model()
-        settings = self.recipe.data.features
-        room = []
-        for utterance, seconds in zip(self.examples, self.seconds, strict=True):
-            letters = self.alphabet.encode(utterance.text)
-            frames = model.output_length(settings.frames(int(seconds * settings.sample_rate)))
-            room.append((frames - 1) / frames_needed(letters))
-        return room
-
-    def _augmented(self, index: int, epoch: int) -> np.ndarray:
-        """Features `(time, bands)` of a training utterance, as this epoch wants them."""
-        features = self._features(self.examples[index], self._speed(index, epoch))
-        if self.recipe.data.spec_augment is None:
-            return features
-        rng = np.random.default_rng((self.seed, epoch, index, 1))
-        return spec_augment(features, self.recipe.data.spec_augment, rng)
-
-    def _features(self, utterance: Utterance, speed: float) -> np.ndarray:
-        """Features `(time, bands)` of an utterance at a speed, kept while there is room."""
-        key = (utterance.audio, speed)
-        if key in self._cache:
-            return self._cache[key]
-        settings = self.recipe.data.features
-        wave = load_audio(utterance.audio, settings.sample_rate)
-        features = extract(speed_perturb(wave, speed), settings)
-        if self._cached_numbers + features.size <= _CACHED_NUMBERS:
-            self._cache[key] = features
-            self._cached_numbers += features.size
-        return features
 
     def _collate(self, texts: Sequence[str], features: Sequence[np.ndarray]) -> SpeechBatch:
         letters = [self.alphabet.encode(text) for text in texts]
@@ -235,7 +189,3 @@ def _ctc(log_probs: torch.Tensor, lengths: torch.Tensor, batch: SpeechBatch) -> 
         reduction="none",
     )
     return losses / batch.letter_counts.to(losses.device)
-
-
-def _seconds(utterance: Utterance) -> float:
-    return audio_seconds(utterance.audio) if utterance.duration is None else utterance.duration

@@ -24,7 +24,7 @@ def test_grow_prune_takes_every_matrix_of_the_recogniser():
     import torch
 
     from growprune.tasks import open_recipe
-    from growprune.tasks.speech.task import build_model
+    from growprune.tasks.speech.model import build_model
 
     recipe = open_recipe("demo-hlstm-gp")
     model = build_model(recipe)

@@ -5,8 +5,8 @@ import torch
 
 from growprune.pipelines import Recognizer
 from growprune.tasks import speech
+from growprune.tasks.speech.model import build_model
 from growprune.tasks.speech.packing import pack_model, speech_info
-from growprune.tasks.speech.task import build_model
 
 SMALL = ["model.recurrent.hidden_size=24", "model.recurrent.gate_hidden_sizes=[16]"]
 

@@ -4,8 +4,8 @@ import torch
 from growprune.metrics import totals
 from growprune.tasks import open_recipe
 from growprune.tasks.speech import SpeechModel
+from growprune.tasks.speech.model import build_model
 from growprune.tasks.speech.settings import ModelSettings
-from growprune.tasks.speech.task import build_model
 
 
 def settings(bidirectional=True, norm="batch", convolutions=None, **recurrent):

@@ -10,8 +10,8 @@ from growprune import pipelines, runtime
 from growprune.data import load_audio, open_corpus
 from growprune.sparsity import GrowPrune, Plan
 from growprune.tasks import open_recipe
+from growprune.tasks.speech.model import build_model
 from growprune.tasks.speech.packing import pack_model, pack_run, speech_info
-from growprune.tasks.speech.task import build_model
 from growprune.training import save_local, write_record
 from growprune.training.checkpoint import save_weights
 

@@ -14,6 +14,7 @@ from growprune.tasks.speech.settings import (
     FrontEndSettings,
     ModelSettings,
     RecurrentSettings,
+    SpeechRecipe,
 )
 
 
@@ -105,7 +106,7 @@ class FrontEnd(nn.Module):
         self, features: torch.Tensor, lengths: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map `(batch, time, bands)` to `(batch, output time, output_size)`, padding zero."""
-        x = (features * _valid(lengths, features).unsqueeze(-1)).unsqueeze(-1)
+        x = (features * valid_frames(lengths, features).unsqueeze(-1)).unsqueeze(-1)
         for block in self.blocks:
             x, lengths = block(x, lengths)
         return x.flatten(2), lengths
@@ -160,7 +161,7 @@ class ConvolutionBlock(nn.Module):
             x = self.convolution(image).permute(0, 3, 2, 1)
         lengths = (lengths + self.time_stride - 1) // self.time_stride
         x = self.dropout(self.activation(self.norm(x, lengths)))
-        return x * _valid(lengths, x)[:, :, None, None], lengths
+        return x * valid_frames(lengths, x)[:, :, None, None], lengths
 
 
 class RecurrentStack(nn.Module):
@@ -206,7 +207,7 @@ class FrameBatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Normalise `(batch, time, ..., channels)`; frames beyond `lengths` become zero."""
-        valid = _valid(lengths, x).bool()
+        valid = valid_frames(lengths, x).bool()
         frames = x[valid]
         normed = super().forward(frames.reshape(-1, frames.shape[-1])).view_as(frames)
         return torch.zeros_like(x).to(normed.dtype).masked_scatter(_spread(valid, x), normed)
@@ -228,6 +229,11 @@ class NoNorm(nn.Module):
         return x
 
 
+def build_model(recipe: SpeechRecipe) -> SpeechModel:
+    """The recipe's recogniser with new weights."""
+    return SpeechModel(recipe.model, recipe.data.features.columns, len(recipe.data.letters) + 1)
+
+
 def frame_norm(kind: str, channels: int) -> nn.Module:
     """The norm a recipe names: `batch`, `layer` or `none`."""
     if kind == "none":
@@ -235,7 +241,7 @@ def frame_norm(kind: str, channels: int) -> nn.Module:
     return FrameBatchNorm(channels) if kind == "batch" else FrameLayerNorm(channels)
 
 
-def _valid(lengths: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def valid_frames(lengths: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """`(batch, time)`: 1 where a frame of `x` lies within its utterance, else 0."""
     times = torch.arange(x.shape[1], device=x.device)
     return (times < lengths.to(x.device)[:, None]).to(x.dtype)

@@ -7,9 +7,8 @@ import torch
 
 from growprune.data import extract, load_audio
 from growprune.decoding import Decoder, Hypothesis
-from growprune.tasks.speech.model import SpeechModel
+from growprune.tasks.speech.model import SpeechModel, build_model
 from growprune.tasks.speech.settings import SpeechRecipe
-from growprune.tasks.speech.task import build_model
 from growprune.training import load_weights, validate
 
 

@@ -1,7 +1,7 @@
 """Speech recognition as a task: a corpus, the recogniser, CTC, word error rate."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,19 +17,24 @@ from growprune.data import (
 )
 from growprune.decoding import greedy
 from growprune.metrics import character_error_rate, totals, word_error_rate
-from growprune.tasks.speech.model import SpeechModel
+from growprune.tasks.speech.distillation import Teachers, divergence
+from growprune.tasks.speech.model import SpeechModel, build_model
 from growprune.tasks.speech.settings import SpeechRecipe
 from growprune.tasks.speech.training_set import FeatureCache, TrainingSet, seconds_of
 
 
 @dataclass(frozen=True)
 class SpeechBatch:
-    """Padded features `(batch, time, bands)`, their lengths, and all transcripts in one row."""
+    """Padded features `(batch, time, bands)`, their lengths, and all transcripts in one row.
+
+    Where there are teachers, `plain` is what they hear: the features with nothing hidden.
+    """
 
     features: torch.Tensor
     lengths: torch.Tensor
     letters: torch.Tensor
     letter_counts: torch.Tensor
+    plain: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,11 @@ class SpeechTask:
             self.recipe.data, self.examples, self._cache, model.output_length, self.seed
         )
 
+    @cached_property
+    def teachers(self) -> Teachers | None:
+        """The runs that the recipe learns from."""
+        return Teachers(self.recipe) if self.recipe.loss.teachers else None
+
     def batches(self, epoch: int) -> list[list[int]]:
         """Utterances of like length together; the batches' order is shuffled after epoch 0."""
         lengths = [self.training_set.seconds(index, epoch) for index in range(len(self.examples))]
@@ -95,9 +105,14 @@ class SpeechTask:
 
     def load(self, examples: Sequence[int], epoch: int) -> SpeechBatch:
         """The examples as this epoch wants them."""
-        return self._collate(
+        batch = self._collate(
             [self.training_set.text(index, epoch) for index in examples],
             [self.training_set.features(index, epoch) for index in examples],
+        )
+        if self.teachers is None:
+            return batch
+        return replace(
+            batch, plain=_padded([self.training_set.plain(index, epoch) for index in examples])
         )
 
     def describe(self, examples: Sequence[int]) -> str:
@@ -108,13 +123,23 @@ class SpeechTask:
     def loss(
         self, model: torch.nn.Module, batch: SpeechBatch, device: torch.device
     ) -> torch.Tensor:
-        """CTC loss per letter, averaged over the batch, with the lower layers' where asked."""
-        factor = self.recipe.loss.intermediate
-        log_probs, lengths = model(batch.features.to(device), batch.lengths, every_layer=factor > 0)
-        if not factor:
-            return _ctc(log_probs, lengths, batch).mean()
-        *below, last = (_ctc(layer, lengths, batch).mean() for layer in log_probs)
-        return last + factor * sum(below)
+        """CTC loss per letter, averaged over the batch, and what else the recipe asks for."""
+        settings = self.recipe.loss
+        every_layer = settings.intermediate > 0
+        log_probs, lengths = model(
+            batch.features.to(device), batch.lengths, every_layer=every_layer
+        )
+        layers = list(log_probs) if every_layer else [log_probs]
+        *below, last = (_ctc(layer, lengths, batch).mean() for layer in layers)
+        loss = last + settings.intermediate * sum(below)
+        if self.teachers is None:
+            return loss
+        assert batch.plain is not None
+        wanted = self.teachers.log_probs(
+            batch.plain.to(device), batch.lengths, settings.temperature
+        )
+        apart = divergence(layers[-1], wanted, lengths, settings.temperature)
+        return loss + settings.distill * _per_letter(apart, batch).mean()
 
     def score(self, model: torch.nn.Module, split: str, device: torch.device) -> Iterator[Scored]:
         """The model's view of every utterance of a split, shortest first."""
@@ -152,7 +177,7 @@ class SpeechTask:
         return totals(model.operations(masks, 1000 / self.recipe.data.features.hop_ms), "second")
 
     def data_summary(self) -> dict[str, Any]:
-        """Name of the corpus; utterances and seconds of every split."""
+        """Name of the corpus; utterances and seconds of every split; which runs taught."""
         splits = {
             name: {
                 "utterances": len(utterances),
@@ -160,23 +185,17 @@ class SpeechTask:
             }
             for name, utterances in self.corpus.splits.items()
         }
-        return {"name": self.corpus.name, "splits": splits}
+        summary = {"name": self.corpus.name, "splits": splits}
+        return summary | ({"teachers": self.teachers.summary} if self.teachers else {})
 
     def _collate(self, texts: Sequence[str], features: Sequence[np.ndarray]) -> SpeechBatch:
         letters = [self.alphabet.encode(text) for text in texts]
         return SpeechBatch(
-            features=torch.nn.utils.rnn.pad_sequence(
-                [torch.from_numpy(rows) for rows in features], batch_first=True
-            ),
+            features=_padded(features),
             lengths=torch.tensor([len(rows) for rows in features]),
             letters=torch.tensor([number for row in letters for number in row]),
             letter_counts=torch.tensor([len(row) for row in letters]),
         )
-
-
-def build_model(recipe: SpeechRecipe) -> SpeechModel:
-    """The recipe's recogniser with new weights."""
-    return SpeechModel(recipe.model, recipe.data.features.columns, len(recipe.data.letters) + 1)
 
 
 def _ctc(log_probs: torch.Tensor, lengths: torch.Tensor, batch: SpeechBatch) -> torch.Tensor:
@@ -188,4 +207,16 @@ def _ctc(log_probs: torch.Tensor, lengths: torch.Tensor, batch: SpeechBatch) -> 
         batch.letter_counts,
         reduction="none",
     )
+    return _per_letter(losses, batch)
+
+
+def _per_letter(losses: torch.Tensor, batch: SpeechBatch) -> torch.Tensor:
+    """Losses of whole utterances, `(batch,)`, divided by their letters."""
     return losses / batch.letter_counts.to(losses.device)
+
+
+def _padded(features: Sequence[np.ndarray]) -> torch.Tensor:
+    """Utterances' features as one `(batch, time, bands)`."""
+    return torch.nn.utils.rnn.pad_sequence(
+        [torch.from_numpy(rows) for rows in features], batch_first=True
+    )

@@ -116,17 +116,17 @@ class TrainingSet:
         """What is said in it."""
         return self._text(self.pieces(index, epoch))
 
+    def plain(self, index: int, epoch: int) -> np.ndarray:
+        """Its features `(time, bands)`, normalised as one recording's."""
+        pieces = [
+            self._cache.log_powers(self.utterances[piece.index], piece.speed)
+            for piece in self.pieces(index, epoch)
+        ]
+        return normalised(np.concatenate(pieces), self.settings.features)
+
     def features(self, index: int, epoch: int) -> np.ndarray:
-        """Its features `(time, bands)`, normalised as one recording's, parts of them hidden."""
-        features = normalised(
-            np.concatenate(
-                [
-                    self._cache.log_powers(self.utterances[piece.index], piece.speed)
-                    for piece in self.pieces(index, epoch)
-                ]
-            ),
-            self.settings.features,
-        )
+        """The same with parts hidden."""
+        features = self.plain(index, epoch)
         if self.settings.spec_augment is None:
             return features
         rng = self._rng(epoch, index, _MASKS)

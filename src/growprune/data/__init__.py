@@ -19,6 +19,7 @@ from growprune.data.features import (
 from growprune.data.image_features import FeatureTable, FeatureWriter, open_features
 from growprune.data.images import image_files, open_image, resized
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
+from growprune.data.noise import Noise, add_noise, noise_powers, part_of
 from growprune.data.vocabulary import Vocabulary, words_of
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "FeatureTable",
     "FeatureWriter",
     "KnownCorpus",
+    "Noise",
     "SpecAugment",
     "Utterance",
     "Vocabulary",
+    "add_noise",
     "audio_seconds",
     "check_utterances",
     "download_an4",
@@ -52,12 +55,14 @@ __all__ = [
     "lite0_path",
     "load_audio",
     "log_powers",
+    "noise_powers",
     "normalise_text",
     "normalised",
     "open_captions",
     "open_corpus",
     "open_features",
     "open_image",
+    "part_of",
     "pipe_pieces",
     "prepare",
     "read_an4",

@@ -8,6 +8,7 @@ from growprune.data import (
     extract,
     load_audio,
     log_powers,
+    noise_powers,
     normalised,
     speed_perturb,
 )
@@ -31,7 +32,8 @@ def utterances(tmp_path_factory):
     rows = []
     for index, (text, speaker) in enumerate(zip(TEXTS, SPEAKERS, strict=True)):
         path, seconds = folder / f"{index}.wav", 0.6 + 0.1 * index
-        soundfile.write(path, 0.1 * rng.standard_normal(round(16000 * seconds)), 16000)
+        loudness = 0.02 * (1 + index)
+        soundfile.write(path, loudness * rng.standard_normal(round(16000 * seconds)), 16000)
         rows.append(Utterance(str(index), path, text, seconds, speaker))
     return tuple(rows)
 
@@ -130,3 +132,78 @@ def test_joining_needs_a_space_to_write():
         open_recipe("demo-lstm", ["data.letters='ABC'", "data.concatenate=0.1"])
     with pytest.raises(RecipeError, match=r"'data.concatenate' is 1\.5; it should be less than"):
         open_recipe("demo-lstm", ["data.concatenate=1.5"])
+
+
+def powers_added(made, index, epoch):
+    """What noise adds to an utterance's powers."""
+    noisy, clean = made.features(index, epoch), made.plain(index, epoch)
+    return np.exp(noisy.astype(np.float64)) - np.exp(clean.astype(np.float64))
+
+
+RAW = FEATURES.model_copy(update={"normalise": "none"})
+
+
+def test_noise_is_added_before_normalising_as_often_and_as_loud_as_asked(utterances):
+    noise = {"probability": 0.4, "snr_db": (3.0, 9.0)}
+    made = training_set(utterances, features=RAW, noise=noise)
+    normal = training_set(utterances, noise=noise)
+    ratios = []
+    for index, epoch in ((i, e) for i in range(6) for e in range(60)):
+        added = powers_added(made, index, epoch)
+        np.testing.assert_array_equal(
+            normal.features(index, epoch), normalised(made.features(index, epoch), FEATURES)
+        )
+        if added.any():
+            speech = np.exp(made.plain(index, epoch).astype(np.float64))
+            ratios.append(10 * np.log10(speech.mean() / added.mean()))
+    assert len(ratios) == pytest.approx(0.4 * 360, abs=4 * (360 * 0.4 * 0.6) ** 0.5)
+    assert min(ratios) == pytest.approx(3.0, abs=0.3)
+    assert max(ratios) == pytest.approx(9.0, abs=0.3)
+    assert np.mean(ratios) == pytest.approx(6.0, abs=0.6)
+
+
+@pytest.mark.parametrize("kind", ["white", "pink"])
+def test_steady_noise_is_a_part_of_the_recorded_minute(utterances, kind):
+    noise = {"probability": 1.0, "kinds": [kind], "snr_db": (-20, -20)}
+    made = training_set(utterances, features=RAW, noise=noise, concatenate=1.0)
+    minute = noise_powers(kind, RAW).astype(np.float64)
+    starts = set()
+    for epoch in range(3):
+        added = powers_added(made, 2, epoch)
+        relative = minute[:, 3] / minute[:, 3].mean()
+        spans = np.lib.stride_tricks.sliding_window_view(relative, len(added))
+        start = int(np.argmax([np.corrcoef(span, added[:, 3])[0, 1] for span in spans]))
+        cut = minute[start : start + len(added)]
+        np.testing.assert_allclose(added / added.mean(), cut / cut.mean(), rtol=0.02, atol=1e-3)
+        starts.add(start)
+    assert len(starts) == 3
+
+
+def test_babble_is_three_utterances_at_once_equally_loud(utterances):
+    noise = {"probability": 1.0, "kinds": ["babble"], "snr_db": (-20, -20)}
+    made = training_set(utterances, features=RAW, noise=noise)
+    for index, epoch in ((0, 0), (5, 1)):
+        rng = np.random.default_rng((1, epoch, index, 3))
+        rng.random(), rng.uniform(), rng.integers(1)
+        frames, babble = len(made.plain(index, epoch)), 0.0
+        numbers = rng.integers(6, size=3)
+        for number in numbers:
+            powers = np.exp(log_powers(wave(utterances[number], 1.0), RAW).astype(np.float64))
+            rows = (rng.integers(len(powers)) + np.arange(frames)) % len(powers)
+            babble = babble + (powers / powers.mean())[rows]
+        added = powers_added(made, index, epoch)
+        np.testing.assert_allclose(
+            added / added.mean(), babble / babble.mean(), rtol=0.01, atol=1e-3
+        )
+
+
+def test_noise_changes_neither_lengths_nor_what_else_is_drawn(utterances):
+    options = {"speeds": (0.9, 1.0, 1.1), "concatenate": 0.5}
+    quiet = training_set(utterances, **options)
+    noisy = training_set(utterances, noise={"probability": 1.0}, **options)
+    for index, epoch in ((i, e) for i in range(6) for e in range(3)):
+        assert quiet.pieces(index, epoch) == noisy.pieces(index, epoch)
+        np.testing.assert_array_equal(quiet.features(index, epoch), noisy.plain(index, epoch))
+        assert not np.array_equal(quiet.features(index, epoch), noisy.features(index, epoch))
+    again = training_set(utterances, noise={"probability": 1.0}, **options)
+    np.testing.assert_array_equal(again.features(3, 2), noisy.features(3, 2))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from growprune.data import FeatureSettings, SpecAugment
+from growprune.data import FeatureSettings, Noise, SpecAugment
 from growprune.settings import Settings
 from growprune.training import Recipe
 
@@ -87,6 +87,7 @@ class DataSettings(Settings):
     one, is said after a training utterance, at its speed."""
     concatenate_seconds: PositiveFloat = 15.0
     """Utterances that together last longer are not joined."""
+    noise: Noise | None = None
     spec_augment: SpecAugment | None = None
     sorted_first_epoch: bool = True
 

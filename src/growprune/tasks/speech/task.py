@@ -27,7 +27,8 @@ from growprune.tasks.speech.training_set import FeatureCache, TrainingSet, secon
 class SpeechBatch:
     """Padded features `(batch, time, bands)`, their lengths, and all transcripts in one row.
 
-    Where there are teachers, `plain` is what they hear: the features with nothing hidden.
+    Where there are teachers, `plain` is what they hear: the features without noise and with nothing
+    hidden.
     """
 
     features: torch.Tensor

@@ -16,11 +16,14 @@ from growprune.data import (
     Alphabet,
     FeatureSettings,
     Utterance,
+    add_noise,
     audio_seconds,
     frames_needed,
     load_audio,
     log_powers,
+    noise_powers,
     normalised,
+    part_of,
     spec_augment,
     speed_perturb,
 )
@@ -30,7 +33,10 @@ _CACHED_NUMBERS = 1_000_000_000
 """Features are kept in memory up to this many numbers (4 GB), then computed again each time."""
 
 # Which choice a generator is for; speeds have none.
-_MASKS, _PARTNER = 1, 2
+_MASKS, _PARTNER, _NOISE = 1, 2, 3
+
+_VOICES = 3
+"""Utterances that are babble together."""
 
 
 class FeatureCache:
@@ -118,19 +124,43 @@ class TrainingSet:
 
     def plain(self, index: int, epoch: int) -> np.ndarray:
         """Its features `(time, bands)`, normalised as one recording's."""
-        pieces = [
-            self._cache.log_powers(self.utterances[piece.index], piece.speed)
-            for piece in self.pieces(index, epoch)
-        ]
-        return normalised(np.concatenate(pieces), self.settings.features)
+        return normalised(self._log_powers(index, epoch), self.settings.features)
 
     def features(self, index: int, epoch: int) -> np.ndarray:
-        """The same with parts hidden."""
-        features = self.plain(index, epoch)
+        """The same with noise, and with parts hidden."""
+        noisy = self._noisy(self._log_powers(index, epoch), self._rng(epoch, index, _NOISE))
+        features = normalised(noisy, self.settings.features)
         if self.settings.spec_augment is None:
             return features
         rng = self._rng(epoch, index, _MASKS)
         return spec_augment(features, self.settings.spec_augment, rng)
+
+    def _log_powers(self, index: int, epoch: int) -> np.ndarray:
+        """What `pieces` are, one after another, not normalised."""
+        return np.concatenate(
+            [
+                self._cache.log_powers(self.utterances[piece.index], piece.speed)
+                for piece in self.pieces(index, epoch)
+            ]
+        )
+
+    def _noisy(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Features, not normalised, with noise if it is drawn."""
+        noise = self.settings.noise
+        if noise is None or rng.random() >= noise.probability:
+            return features
+        snr_db = rng.uniform(*noise.snr_db)
+        kind = noise.kinds[rng.integers(len(noise.kinds))]
+        if kind == "babble":
+            return add_noise(features, self._babble(len(features), rng), snr_db)
+        powers = noise_powers(kind, self.settings.features)
+        return add_noise(features, part_of(powers, len(features), rng), snr_db)
+
+    def _babble(self, frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Powers `(frames, bands)` of a few utterances at once, each as loud as the others."""
+        voices = [self.utterances[number] for number in rng.integers(len(self), size=_VOICES)]
+        powers = [np.exp(self._cache.log_powers(voice, 1.0)) for voice in voices]
+        return np.sum([part_of(rows / rows.mean(), frames, rng) for rows in powers], axis=0)
 
     def _rng(self, *place: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, *place))

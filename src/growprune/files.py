@@ -1,6 +1,7 @@
 """Files are written whole or not at all."""
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -74,6 +75,12 @@ def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def sha256(path: str | Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

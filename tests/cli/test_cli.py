@@ -1,7 +1,9 @@
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,8 +16,8 @@ from growprune.cli.app import app, main
 from growprune.data.spoken import make_corpus
 
 COMMANDS = [
-    "data list", "data prepare", "data features", "train", "evaluate", "transcribe", "caption",
-    "export", "bench", "report", "demo",
+    "data list", "data prepare", "data features", "data align", "train", "evaluate", "transcribe",
+    "caption", "export", "bench", "report", "demo",
 ]  # fmt: skip
 
 
@@ -98,6 +100,31 @@ def test_data_prepare_writes_checked_manifests(corpus, tmp_path):
     assert len(lines) == 12
     assert json.loads(lines[0])["duration"] > 0
     assert "an4" in run("data", "list")
+
+
+def test_words_of_the_training_utterances_are_found_and_mixed(trained, corpus, tmp_path, capsys):
+    words = tmp_path / "words.json"
+    spoken = {row.id: row for row in corpus[1].split("train")}
+    count = sum(len(row.text.split()) for row in spoken.values())
+    assert f"{count} words of 12 utterances" in run("data", "align", trained, "--out", words)
+    found = json.loads(words.read_text())["utterances"]
+    assert found.keys() == spoken.keys()
+    for name, spans in found.items():
+        assert " ".join(text for text, _, _ in spans) == spoken[name].text
+        assert all(one[2] == two[1] for one, two in pairwise(spans))
+        assert spans[0][1] == 0.0
+        assert spans[-1][2] == pytest.approx(spoken[name].duration, abs=0.05)
+    mix = f'data.mix_words={{words="{words}", probability=1.0}}'
+    sets = [word for value in ("training.epochs=1", *TINY[:1], mix) for word in ("--set", value)]
+    out = tmp_path / "run"
+    run("train", "demo-lstm", "--data", corpus[0], "--out", out, *sets)
+    record = json.loads((out / "record.json").read_text())
+    digest = hashlib.sha256(words.read_bytes()).hexdigest()
+    assert record["data"]["words"] == {"file": str(words), "sha256": digest}
+    lost = fails(capsys, "train", "demo-lstm", "--data", corpus[0], "--out", tmp_path / "other",
+                 "--set", 'data.mix_words={words="none.json"}')  # fmt: skip
+    assert "none.json: cannot be used as a file of words" in lost
+    assert "not a run" in fails(capsys, "data", "align", tmp_path, "--out", words)
 
 
 def test_errors_are_one_line_naming_the_thing_and_the_remedy(trained, corpus, tmp_path, capsys):

@@ -10,7 +10,18 @@ from collections.abc import Sequence
 import typer
 
 from growprune import __version__
-from growprune.cli import bench, caption, data, demo, evaluate, export, report, train, transcribe
+from growprune.cli import (
+    align,
+    bench,
+    caption,
+    data,
+    demo,
+    evaluate,
+    export,
+    report,
+    train,
+    transcribe,
+)
 from growprune.cli.messages import print_error
 from growprune.errors import GrowPruneError
 
@@ -41,6 +52,7 @@ def _options(
     pass
 
 
+data.app.command("align")(align.align)
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

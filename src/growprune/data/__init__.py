@@ -21,6 +21,7 @@ from growprune.data.images import image_files, open_image, resized
 from growprune.data.manifest import Corpus, Utterance, read_manifest, write_manifest
 from growprune.data.noise import Noise, add_noise, noise_powers, part_of
 from growprune.data.vocabulary import Vocabulary, words_of
+from growprune.data.words import WordSpan, read_words, write_words
 
 __all__ = [
     "AN4_DEV_SPEAKERS",
@@ -43,6 +44,7 @@ __all__ = [
     "SpecAugment",
     "Utterance",
     "Vocabulary",
+    "WordSpan",
     "add_noise",
     "audio_seconds",
     "check_utterances",
@@ -67,10 +69,12 @@ __all__ = [
     "prepare",
     "read_an4",
     "read_manifest",
+    "read_words",
     "resized",
     "spec_augment",
     "speed_perturb",
     "verify_an4",
     "words_of",
     "write_manifest",
+    "write_words",
 ]

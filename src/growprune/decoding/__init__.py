@@ -1,6 +1,6 @@
 """From a recogniser's outputs to text; runs without torch."""
 
-from growprune.decoding.align import align
+from growprune.decoding.align import align, align_words
 from growprune.decoding.beam import beam_search
 from growprune.decoding.decoder import Decoder, language_model
 from growprune.decoding.greedy import GreedyStream, greedy
@@ -20,6 +20,7 @@ __all__ = [
     "Word",
     "Writer",
     "align",
+    "align_words",
     "beam_search",
     "greedy",
     "language_model",

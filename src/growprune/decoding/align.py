@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from growprune.decoding.hypothesis import BLANK
+from growprune.decoding.hypothesis import BLANK, Word, checked, from_path
 
 
 def align(log_probs: np.ndarray, symbols: Sequence[int]) -> list[int]:
@@ -53,3 +53,27 @@ def align(log_probs: np.ndarray, symbols: Sequence[int]) -> list[int]:
         state -= int(steps[frame, state])
         path.append(state)
     return states[path[::-1]].tolist()
+
+
+def align_words(
+    log_probs: np.ndarray, text: str, letters: str, seconds_per_frame: float = 1.0
+) -> tuple[Word, ...]:
+    """Cut audio into the words of a known text.
+
+    A cut lies halfway between the last letter of a word and the first of the next, as `align` finds
+    them. The first word begins with the audio and the last one ends with it.
+
+    Args:
+        log_probs: Natural logarithms `(frames, 1 + letters)`, the blank first.
+        text: Words with single spaces between them, all of `letters`.
+        letters: The letters of symbols 1, 2, ...
+        seconds_per_frame: Length of an output frame, for times in seconds.
+
+    Raises:
+        ValueError: there are too few frames for the text.
+    """
+    path = align(checked(log_probs, letters), [letters.index(letter) + 1 for letter in text])
+    words = from_path(path, letters, 0.0, 1.0).words
+    cuts = [0.0, *((one.end + two.start) / 2 for one, two in pairwise(words)), len(log_probs)]
+    times = [cut * seconds_per_frame for cut in cuts]
+    return tuple(Word(w.text, *span) for w, span in zip(words, pairwise(times), strict=True))

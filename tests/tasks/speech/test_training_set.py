@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -5,14 +7,16 @@ import soundfile
 from growprune.data import (
     FeatureSettings,
     Utterance,
+    WordSpan,
     extract,
     load_audio,
     log_powers,
     noise_powers,
     normalised,
     speed_perturb,
+    write_words,
 )
-from growprune.errors import RecipeError
+from growprune.errors import DataError, RecipeError
 from growprune.tasks import open_recipe
 from growprune.tasks.speech.settings import DataSettings
 from growprune.tasks.speech.training_set import FeatureCache, Piece, TrainingSet
@@ -99,10 +103,10 @@ def test_as_many_are_joined_as_asked_and_none_beyond_the_limit(utterances):
 
 
 def test_ctc_has_room_for_the_letters_of_both_and_the_space_between(utterances):
-    # "AB A" needs 4 output frames and one is kept in hand; 0.6 and 0.8 s give 58 + 78 feature
-    # frames, hence 6 output frames with a stride of 27 and 4 with a stride of 34.
-    assert len(training_set(utterances, stride=27, concatenate=1.0).pieces(0, 0)) == 2
-    assert len(training_set(utterances, stride=34, concatenate=1.0).pieces(0, 0)) == 1
+    # "AB A" needs 4 output frames. 0.6 and 0.8 s give 58 + 78 feature frames, of which one each is
+    # kept in hand: with strides of 44 and 45, 4 and 3 output frames.
+    assert len(training_set(utterances, stride=44, concatenate=1.0).pieces(0, 0)) == 2
+    assert len(training_set(utterances, stride=45, concatenate=1.0).pieces(0, 0)) == 1
 
 
 def test_what_becomes_of_an_utterance_depends_on_seed_epoch_and_number_alone(utterances):
@@ -207,3 +211,80 @@ def test_noise_changes_neither_lengths_nor_what_else_is_drawn(utterances):
         assert not np.array_equal(quiet.features(index, epoch), noisy.features(index, epoch))
     again = training_set(utterances, noise={"probability": 1.0}, **options)
     np.testing.assert_array_equal(again.features(3, 2), noisy.features(3, 2))
+
+
+SPANS = {  # seconds; the last word of "1" ends after its recording does
+    "0": (WordSpan("AB", 0.0, 0.6),),
+    "1": (WordSpan("CA", 0.0, 0.32), WordSpan("B", 0.32, 0.72)),
+    "2": (WordSpan("A", 0.0, 0.8),),
+    "3": (WordSpan("BC", 0.0, 0.9),),
+    "4": (WordSpan("CAB", 0.0, 1.0),),
+    "5": (WordSpan("AC", 0.0, 1.1),),
+}
+
+
+@pytest.fixture
+def words(tmp_path):
+    write_words(tmp_path / "words.json", SPANS)
+    return str(tmp_path / "words.json")
+
+
+@pytest.mark.parametrize("normalise", ["utterance", "none"])
+def test_a_mixed_utterance_is_made_of_words_as_they_were_said(utterances, words, normalise):
+    features = FEATURES.model_copy(update={"normalise": normalise})
+    mix = {"words": words, "probability": 1.0}
+    made = training_set(utterances, features=features, mix_words=mix, speeds=(0.9, 1.1))
+    said = set()
+    for epoch in range(80):
+        pieces = made.pieces(1, epoch)
+        rows = []
+        for piece in pieces:
+            assert piece.speed == pieces[0].speed
+            assert piece.word in SPANS[str(piece.index)]
+            first, last = (round(t * 100 / piece.speed) for t in (piece.word.start, piece.word.end))
+            whole = log_powers(wave(utterances[piece.index], piece.speed), features)
+            rows.append(whole[first:last])
+        found = made.features(1, epoch)
+        np.testing.assert_array_equal(found, normalised(np.concatenate(rows), features))
+        assert made.text(1, epoch) == " ".join(piece.word.text for piece in pieces)
+        assert made.seconds(1, epoch) == pytest.approx(len(found) / 100, abs=0.021)
+        said.add(made.text(1, epoch))
+    # y says "CA B" and "BC".
+    assert said == {f"{one} {two}" for one in ("CA", "B", "BC") for two in ("CA", "B", "BC")}
+
+
+def test_words_are_of_the_speaker_or_of_all_and_as_many_as_there_were(utterances, words):
+    made = training_set(utterances, mix_words={"words": words, "probability": 1.0})
+    texts = [{made.text(index, epoch) for epoch in range(60)} for index in range(6)]
+    assert texts[0] == texts[2] == {"AB", "A"}
+    assert texts[4] == texts[5] == {"AB", "CA", "B", "A", "BC", "CAB", "AC"}
+
+
+def test_as_many_are_mixed_as_asked_and_only_where_ctc_has_room(utterances, words):
+    made = training_set(utterances, mix_words={"words": words, "probability": 0.25})
+    mixed = sum(made.pieces(i, e)[0].word is not None for i in range(6) for e in range(500))
+    assert mixed == pytest.approx(750, abs=4 * (3000 * 0.25 * 0.75) ** 0.5)
+    # "CA CA" needs 5 output frames. "CA" has 32 feature frames, and one each is kept in hand:
+    # strides of 15 and 16 give 5 and 4 output frames.
+    mix = {"words": words, "probability": 1.0}
+    for stride, possible in ((15, True), (16, False)):
+        made = training_set(utterances, stride=stride, mix_words=mix)
+        assert ("CA CA" in {made.text(1, epoch) for epoch in range(80)}) == possible
+
+
+def test_mixed_utterances_are_joined_and_repeat(utterances, words):
+    options = {"mix_words": {"words": words, "probability": 1.0}, "concatenate": 1.0}
+    made, again = (training_set(utterances, **options) for _ in range(2))
+    first, second, third = made.pieces(1, 3)
+    assert first.word
+    assert second.word
+    assert third == Piece(3, 1.0)
+    assert made.text(1, 3) == f"{first.word.text} {second.word.text} BC"
+    np.testing.assert_array_equal(again.features(1, 3), made.features(1, 3))
+    assert len({made.text(1, epoch) for epoch in range(20)}) > 3
+
+
+def test_a_file_of_other_words_is_refused(utterances, words):
+    others = tuple(replace(row, text="B") for row in utterances)
+    with pytest.raises(DataError, match=r"words\.json: has 'AB' for utterance 0, which says 'B'"):
+        training_set(others, mix_words={"words": words})

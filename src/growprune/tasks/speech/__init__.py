@@ -1,5 +1,6 @@
 """Speech recognition: recipe, model, training task, and finished recognisers."""
 
+from growprune.tasks.speech.alignment import align_run
 from growprune.tasks.speech.evaluation import evaluate_run
 from growprune.tasks.speech.model import SpeechModel
 from growprune.tasks.speech.recognizer import Recognizer
@@ -11,5 +12,6 @@ __all__ = [
     "SpeechModel",
     "SpeechRecipe",
     "SpeechTask",
+    "align_run",
     "evaluate_run",
 ]

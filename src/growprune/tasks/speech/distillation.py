@@ -3,7 +3,6 @@
 After Hinton, Vinyals and Dean 2015, arXiv 1503.02531.
 """
 
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from growprune.errors import RecipeError
+from growprune.files import sha256
 from growprune.tasks.speech.model import SpeechModel, valid_frames
 from growprune.tasks.speech.recognizer import Recognizer
 from growprune.tasks.speech.settings import SpeechRecipe
@@ -32,7 +32,7 @@ class Teachers:
         with torch.random.fork_rng(devices=[]):
             self.models = [_model(folder, recipe) for folder in folders]
         self.summary = [
-            {"run": folder, "weights_sha256": _sha256(Path(folder) / "weights.safetensors")}
+            {"run": folder, "weights_sha256": sha256(Path(folder) / "weights.safetensors")}
             for folder in folders
         ]
 
@@ -105,8 +105,3 @@ def _ways(recipe: SpeechRecipe) -> dict[str, Any]:
         "data.letters": recipe.data.letters,
         "number of feature frames per output frame": math.prod(strides),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

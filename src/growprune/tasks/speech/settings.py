@@ -72,6 +72,18 @@ class ModelSettings(Settings):
         return not self.recurrent.bidirectional
 
 
+class WordMix(Settings):
+    """New utterances of known words (aligned data augmentation, Lam et al. 2021, arXiv 2104.01393).
+
+    A word of the training utterances, as it was said, takes the place of every word.
+    """
+
+    words: str
+    """File that `growprune data align` wrote, relative to where the command is given."""
+    probability: Probability = 0.3
+    """How often an utterance is made anew."""
+
+
 class DataSettings(Settings):
     """Letters, features and augmentation."""
 
@@ -82,6 +94,7 @@ class DataSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     speeds: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     """Speed factors drawn from in training."""
+    mix_words: WordMix | None = None
     concatenate: Probability = 0.0
     """How often another utterance, of the same speaker where speakers are known and have more than
     one, is said after a training utterance, at its speed."""
@@ -93,8 +106,9 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _writes_what_is_joined(self) -> "DataSettings":
-        if self.concatenate and " " not in self.letters:
-            raise ValueError("concatenate joins transcripts by a space; add one to letters")
+        for key in ("concatenate", "mix_words"):
+            if getattr(self, key) and " " not in self.letters:
+                raise ValueError(f"{key} joins transcripts by a space; add one to letters")
         return self
 
 

@@ -16,6 +16,7 @@ from growprune.data import (
     check_utterances,
 )
 from growprune.decoding import greedy
+from growprune.files import sha256
 from growprune.metrics import character_error_rate, totals, word_error_rate
 from growprune.tasks.speech.distillation import Teachers, divergence
 from growprune.tasks.speech.model import SpeechModel, build_model
@@ -178,7 +179,7 @@ class SpeechTask:
         return totals(model.operations(masks, 1000 / self.recipe.data.features.hop_ms), "second")
 
     def data_summary(self) -> dict[str, Any]:
-        """Name of the corpus; utterances and seconds of every split; which runs taught."""
+        """Name of the corpus; utterances and seconds of every split; files used beside."""
         splits = {
             name: {
                 "utterances": len(utterances),
@@ -186,8 +187,12 @@ class SpeechTask:
             }
             for name, utterances in self.corpus.splits.items()
         }
-        summary = {"name": self.corpus.name, "splits": splits}
-        return summary | ({"teachers": self.teachers.summary} if self.teachers else {})
+        summary: dict[str, Any] = {"name": self.corpus.name, "splits": splits}
+        if self.teachers:
+            summary["teachers"] = self.teachers.summary
+        if mix := self.recipe.data.mix_words:
+            summary["words"] = {"file": mix.words, "sha256": sha256(mix.words)}
+        return summary
 
     def _collate(self, texts: Sequence[str], features: Sequence[np.ndarray]) -> SpeechBatch:
         letters = [self.alphabet.encode(text) for text in texts]

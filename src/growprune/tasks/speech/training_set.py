@@ -16,6 +16,7 @@ from growprune.data import (
     Alphabet,
     FeatureSettings,
     Utterance,
+    WordSpan,
     add_noise,
     audio_seconds,
     frames_needed,
@@ -24,6 +25,7 @@ from growprune.data import (
     noise_powers,
     normalised,
     part_of,
+    read_words,
     spec_augment,
     speed_perturb,
 )
@@ -33,7 +35,7 @@ _CACHED_NUMBERS = 1_000_000_000
 """Features are kept in memory up to this many numbers (4 GB), then computed again each time."""
 
 # Which choice a generator is for; speeds have none.
-_MASKS, _PARTNER, _NOISE = 1, 2, 3
+_MASKS, _PARTNER, _NOISE, _WORDS = 1, 2, 3, 4
 
 _VOICES = 3
 """Utterances that are babble together."""
@@ -66,10 +68,11 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class Piece:
-    """A training utterance, by number, as it is heard."""
+    """A training utterance, by number, as it is heard, or one word of it."""
 
     index: int
     speed: float
+    word: WordSpan | None = None
 
 
 class TrainingSet:
@@ -81,6 +84,9 @@ class TrainingSet:
         cache: of their features.
         output_length: the model's output frames for so many feature frames.
         seed: decides everything random.
+
+    Raises:
+        DataError: the settings name a file of words that cannot be used.
     """
 
     def __init__(
@@ -97,22 +103,17 @@ class TrainingSet:
         self._cache = cache
         self._output_length = output_length
         self._alphabet = Alphabet(settings.letters)
+        mix = settings.mix_words
+        self._words = read_words(mix.words, utterances) if mix else ()
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def pieces(self, index: int, epoch: int) -> tuple[Piece, ...]:
         """What an utterance consists of in an epoch, one thing said after another."""
-        own = Piece(index, self._speed(index, epoch))
-        rng = self._rng(epoch, index, _PARTNER)
-        if rng.random() >= self.settings.concatenate:
-            return (own,)
-        partners = self._partners(index)
-        if not partners:
-            return (own,)
-        partner = partners[rng.integers(len(partners))]
-        joined = (own, Piece(partner, self._possible(own.speed, partner)))
-        return joined if self._can_be_joined(joined) else (own,)
+        speed = self._speed(index, epoch)
+        pieces = self._mixed(index, speed, self._rng(epoch, index, _WORDS))
+        return self._followed(pieces, index, speed, self._rng(epoch, index, _PARTNER))
 
     def seconds(self, index: int, epoch: int) -> float:
         """How long an utterance lasts in an epoch."""
@@ -137,12 +138,19 @@ class TrainingSet:
 
     def _log_powers(self, index: int, epoch: int) -> np.ndarray:
         """What `pieces` are, one after another, not normalised."""
-        return np.concatenate(
-            [
-                self._cache.log_powers(self.utterances[piece.index], piece.speed)
-                for piece in self.pieces(index, epoch)
-            ]
-        )
+        return np.concatenate([self._piece_powers(piece) for piece in self.pieces(index, epoch)])
+
+    def _piece_powers(self, piece: Piece) -> np.ndarray:
+        rows = self._cache.log_powers(self.utterances[piece.index], piece.speed)
+        return rows[self._part(piece, len(rows))]
+
+    def _part(self, piece: Piece, frames: int) -> slice:
+        """Which of its utterance's so many frames a piece is; at least one of them."""
+        if piece.word is None:
+            return slice(0, frames)
+        rate = 1 / (self.settings.features.seconds_per_frame * piece.speed)
+        start = min(round(piece.word.start * rate), frames - 1)
+        return slice(start, min(max(round(piece.word.end * rate), start + 1), frames))
 
     def _noisy(self, features: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Features, not normalised, with noise if it is drawn."""
@@ -174,41 +182,78 @@ class TrainingSet:
         """The speed, unless it makes the utterance too short for CTC."""
         return 1.0 if speed > self._fastest[index] else speed
 
-    def _partners(self, index: int) -> list[int]:
-        """The other utterances of the same speaker, or all others where there are none."""
-        speaker = self.utterances[index].speaker
-        same = self._by_speaker[speaker] if speaker is not None else []
-        group = same if len(same) > 1 else range(len(self))
-        return [other for other in group if other != index]
+    def _mixed(self, index: int, speed: float, rng: np.random.Generator) -> tuple[Piece, ...]:
+        """The utterance, or if that is drawn as many random words of its speaker."""
+        own = (Piece(index, speed),)
+        mix = self.settings.mix_words
+        if mix is None or rng.random() >= mix.probability:
+            return own
+        known = self._known_words[self._speaker(index)]
+        drawn = rng.integers(len(known), size=len(self._words[index]))
+        pieces = tuple(Piece(known[n][0], speed, known[n][1]) for n in drawn)
+        return pieces if self._has_room(pieces) else own
 
-    def _can_be_joined(self, pieces: Sequence[Piece]) -> bool:
-        """Whether they are short enough together, and long enough for CTC to write the space."""
-        if sum(map(self._seconds, pieces)) > self.settings.concatenate_seconds:
-            return False
-        room = self._output_length(sum(map(self._frames, pieces))) - 1
+    def _followed(
+        self, pieces: tuple[Piece, ...], index: int, speed: float, rng: np.random.Generator
+    ) -> tuple[Piece, ...]:
+        """The pieces, and if that is drawn another utterance of their speaker."""
+        if rng.random() >= self.settings.concatenate:
+            return pieces
+        partners = [other for other in self._spoken[self._speaker(index)] if other != index]
+        if not partners:
+            return pieces
+        partner = partners[rng.integers(len(partners))]
+        joined = (*pieces, Piece(partner, self._possible(speed, partner)))
+        too_long = sum(map(self._seconds, joined)) > self.settings.concatenate_seconds
+        return pieces if too_long or not self._has_room(joined) else joined
+
+    def _has_room(self, pieces: Sequence[Piece]) -> bool:
+        """Whether CTC surely has frames enough for the letters and the spaces between pieces."""
+        room = self._output_length(sum(self._frames(piece) - 1 for piece in pieces))
         return frames_needed(self._alphabet.encode(self._text(pieces))) <= room
 
     def _text(self, pieces: Sequence[Piece]) -> str:
-        return " ".join(self.utterances[piece.index].text for piece in pieces)
+        return " ".join(
+            piece.word.text if piece.word else self.utterances[piece.index].text for piece in pieces
+        )
 
     def _seconds(self, piece: Piece) -> float:
+        if piece.word:
+            return self._frames(piece) * self.settings.features.seconds_per_frame
         return self._recorded_seconds[piece.index] / piece.speed
 
     def _frames(self, piece: Piece) -> int:
         """Feature frames, to one more or less: resampling rounds."""
         settings = self.settings.features
-        return settings.frames(int(self._seconds(piece) * settings.sample_rate))
+        seconds = self._recorded_seconds[piece.index] / piece.speed
+        part = self._part(piece, settings.frames(int(seconds * settings.sample_rate)))
+        return part.stop - part.start
+
+    def _speaker(self, index: int) -> str | None:
+        """Who speaks, if that is known and there is more than this utterance."""
+        speaker = self.utterances[index].speaker
+        return speaker if speaker is not None and len(self._spoken[speaker]) > 1 else None
 
     @cached_property
     def _recorded_seconds(self) -> list[float]:
         return [seconds_of(utterance) for utterance in self.utterances]
 
     @cached_property
-    def _by_speaker(self) -> dict[str | None, list[int]]:
+    def _spoken(self) -> dict[str | None, list[int]]:
+        """Every speaker's utterances; all utterances under None."""
         found: dict[str | None, list[int]] = defaultdict(list)
         for index, utterance in enumerate(self.utterances):
-            found[utterance.speaker].append(index)
-        return found
+            if utterance.speaker is not None:
+                found[utterance.speaker].append(index)
+        return found | {None: list(range(len(self)))}
+
+    @cached_property
+    def _known_words(self) -> dict[str | None, list[tuple[int, WordSpan]]]:
+        """The words of `_spoken`, with the numbers of their utterances."""
+        return {
+            speaker: [(index, word) for index in spoken for word in self._words[index]]
+            for speaker, spoken in self._spoken.items()
+        }
 
     @cached_property
     def _fastest(self) -> list[float]:

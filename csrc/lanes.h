@@ -12,6 +12,13 @@ namespace growprune {
 
 constexpr int LANES = 16;
 
+// Rows that are dealt out to threads together: whole tiles of dense ones, whole bands of sparse ones.
+constexpr int GROUP = 12;
+
+// Sparse rows whose connections are multiplied side by side: of a group those that have about the
+// same number.
+constexpr int BAND = 4;
+
 static constexpr int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 // A lane array at one step.
@@ -25,14 +32,16 @@ struct LaneArray {
     explicit operator bool() const { return data; }
 };
 
-// Weights for products with lanes: dense in tiles of LaneKernels::tile rows, column after column,
-// or sparse by row.
+// Weights for products with lanes: dense in tiles of LaneKernels::tile rows, column after column, or
+// sparse in bands. Entry e of a band holds the next connection of each of its rows, or weight 0 and
+// column 0 where the row has no more.
 struct LaneMatrix {
     int rows;
     int columns;
-    const float *tiles;     // dense
-    const int32_t *starts;  // sparse: rows + 1 places in what follows
-    const int32_t *indices; // the column of each connection
+    const float *tiles;      // dense
+    const int32_t *starts;   // sparse: entries before each band
+    const int32_t *band_rows; // BAND a band, -1 for none
+    const int32_t *indices;  // the columns, BAND an entry
     const float *values;
 };
 
@@ -58,10 +67,10 @@ struct LaneCellBack {
 };
 
 struct LaneKernels {
-    int tile;
+    int tile; // divides GROUP
 
     // y = x W^T (+ y if accumulate, + bias unless null) for rows begin to end, `begin` a multiple of
-    // the tile.
+    // GROUP.
     void (*product)(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                     bool accumulate, LaneArray y, int lanes);
     void (*cell)(const LaneCell &step, int begin, int end);

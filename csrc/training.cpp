@@ -10,11 +10,13 @@ namespace {
 constexpr int GATES = 4;
 
 // Lanes of a chunk, unless a step has more: enough for sums over them, few enough for the
-// second-level cache to hold those of a layer.
-constexpr int CHUNK = 256;
+// second-level cache to hold those of a layer, and no power of two, since units so far apart would
+// drive each other from the nearest cache.
+constexpr int CHUNK = 240;
 
-// Lanes of an input product that are computed together.
-constexpr int PIECE = 64;
+// Lanes of an input product that are computed together. The inputs of a few stay in the nearest
+// cache, where sparse weights come upon them anywhere; dense weights are better used by many.
+int piece_of(const Weights &weights) { return weights.connections ? 32 : 64; }
 
 std::vector<int> running_sums(const std::vector<int> &values) {
     std::vector<int> sums(values.size());
@@ -39,6 +41,43 @@ void transpose_out(LaneArray from, float *rows, int units, int begin, int end, i
         float *row = rows + static_cast<int64_t>(lane) * units;
         for (int u = begin; u < end; ++u) row[u] = from.unit(u)[lane];
     }
+}
+
+int bands_of(int rows) { return (rows + GROUP - 1) / GROUP * (GROUP / BAND); }
+
+// The bands of some rows, appended.
+void append_group(const Connections::Order &order, int first_row, int begin, int end, Bands &bands) {
+    const auto count = [&](int row) {
+        return order.starts[first_row + row + 1] - order.starts[first_row + row];
+    };
+    std::vector<int32_t> rows(end - begin);
+    std::iota(rows.begin(), rows.end(), begin);
+    std::stable_sort(rows.begin(), rows.end(), [&](int a, int b) { return count(a) > count(b); });
+    rows.resize(GROUP, -1);
+    for (int place = 0; place < GROUP; place += BAND) {
+        const int entries = rows[place] < 0 ? 0 : count(rows[place]); // it has the most
+        for (int e = 0; e < entries; ++e)
+            for (int r = place; r < place + BAND; ++r) {
+                const bool has = rows[r] >= 0 && e < count(rows[r]);
+                bands.indices.push_back(has ? order.indices[order.starts[first_row + rows[r]] + e]
+                                            : 0);
+            }
+        bands.starts.push_back(bands.starts.back() + entries);
+    }
+    bands.rows.insert(bands.rows.end(), rows.begin(), rows.end());
+}
+
+Bands arrange(const Connections::Order &order, const std::vector<int> &parts) {
+    Bands bands;
+    bands.starts.push_back(0);
+    int first_row = 0;
+    for (const int rows : parts) {
+        bands.first.push_back(static_cast<int>(bands.starts.size()) - 1);
+        for (int row = 0; row < rows; row += GROUP)
+            append_group(order, first_row, row, std::min(rows, row + GROUP), bands);
+        first_row += rows;
+    }
+    return bands;
 }
 
 } // namespace
@@ -70,6 +109,13 @@ Connections::Connections(const uint8_t *mask, int rows, int columns)
             by_column_.indices[next[by_row_.indices[e]]++] = r;
 }
 
+const Bands &Connections::bands(bool of_columns, const std::vector<int> &parts) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto [found, is_new] = bands_.try_emplace({of_columns, parts});
+    if (is_new) found->second = arrange(by(of_columns), parts);
+    return found->second;
+}
+
 std::pair<int, int> Connections::share(const Member &member) const {
     const int64_t all = by_row_.indices.size();
     const auto until = [&](int m) {
@@ -85,19 +131,21 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
     : weights_(weights), transposed_(transposed), tile_(tile), first_rows_(running_sums(parts)) {
     const int columns = transposed ? weights.rows : weights.columns;
     size_t floats = 0;
-    if (weights.connections)
-        floats = weights.connections->by(transposed).indices.size();
-    else
+    if (weights.connections) {
+        bands_ = &weights.connections->bands(transposed, parts);
+        floats = bands_->indices.size();
+    } else {
         for (const int rows : parts)
             floats += static_cast<size_t>((rows + tile - 1) / tile * tile) * columns;
+    }
     memory_ = Lines(floats);
     const float *tiles = memory_.data();
     for (size_t i = 0; i < parts.size(); ++i) {
-        LaneMatrix matrix = {parts[i], columns, nullptr, nullptr, nullptr, nullptr};
-        if (weights.connections) {
-            const auto &order = weights.connections->by(transposed);
-            matrix.starts = order.starts.data() + first_rows_[i];
-            matrix.indices = order.indices.data();
+        LaneMatrix matrix = {parts[i], columns, nullptr, nullptr, nullptr, nullptr, nullptr};
+        if (bands_) {
+            matrix.starts = bands_->starts.data() + bands_->first[i];
+            matrix.band_rows = bands_->rows.data() + BAND * bands_->first[i];
+            matrix.indices = bands_->indices.data();
             matrix.values = memory_.data();
         } else {
             matrix.tiles = tiles;
@@ -108,7 +156,7 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
 }
 
 void LaneWeights::fill(const Member &member) {
-    weights_.connections ? fill_connections(member) : fill_tiles(member);
+    bands_ ? fill_bands(member) : fill_tiles(member);
 }
 
 void LaneWeights::fill_tiles(const Member &member) {
@@ -116,7 +164,7 @@ void LaneWeights::fill_tiles(const Member &member) {
     const int64_t column_step = transposed_ ? weights_.columns : 1;
     for (size_t i = 0; i < parts_.size(); ++i) {
         const LaneMatrix &part = parts_[i];
-        const auto [begin, end] = member.share(part.rows, tile_);
+        const auto [begin, end] = member.share(part.rows, GROUP);
         for (int row = begin; row < end; row += tile_) {
             float *to = const_cast<float *>(part.tiles) + static_cast<int64_t>(row) * part.columns;
             const float *from = weights_.data + (first_rows_[i] + row) * row_step;
@@ -127,15 +175,23 @@ void LaneWeights::fill_tiles(const Member &member) {
     }
 }
 
-void LaneWeights::fill_connections(const Member &member) {
+void LaneWeights::fill_bands(const Member &member) {
     const auto &order = weights_.connections->by(transposed_);
-    const int rows = transposed_ ? weights_.columns : weights_.rows;
     const int64_t row_step = transposed_ ? 1 : weights_.columns;
     const int64_t column_step = transposed_ ? weights_.columns : 1;
-    const auto [begin, end] = member.share(rows);
-    for (int row = begin; row < end; ++row)
-        for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
-            memory_.data()[e] = weights_.data[row * row_step + order.indices[e] * column_step];
+    for (size_t i = 0; i < parts_.size(); ++i) {
+        const LaneMatrix &part = parts_[i];
+        const auto [begin, end] = member.share(bands_of(part.rows), GROUP / BAND);
+        for (int place = BAND * begin; place < BAND * end; ++place) {
+            if (part.band_rows[place] < 0) continue;
+            const int64_t row = first_rows_[i] + part.band_rows[place];
+            const int count = order.starts[row + 1] - order.starts[row];
+            int64_t slot = static_cast<int64_t>(BAND) * part.starts[place / BAND] + place % BAND;
+            for (int e = 0; e < count; ++e, slot += BAND)
+                memory_.data()[slot] =
+                    weights_.data[row * row_step + part.indices[slot] * column_step];
+        }
+    }
 }
 
 Steps::Steps(const int64_t *batch_sizes, int count, bool reverse) : reverse(reverse) {
@@ -232,19 +288,20 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
         for (auto &gate : f.later)
             for (LaneWeights &weights : gate) weights.fill(member);
         rows_to_lanes(steps, x, tape.x, member);
-        const auto [u0, u1] = member.share(H, kernels.tile);
+        const auto [u0, u1] = member.share(H, GROUP);
         transpose_in(h, H, u0, u1, f.h[0].array(all), batch);
         transpose_in(c, H, u0, u1, f.c.array(all), batch);
         member.barrier.wait();
 
+        const int lanes = piece_of(ih_);
         int piece = 0; // whole ones, so that sums do not depend on the number of threads
         for (const Chunk &chunk : steps.chunks)
-            for (int lane = 0; lane < chunk.lanes; lane += PIECE, ++piece)
+            for (int lane = 0; lane < chunk.lanes; lane += lanes, ++piece)
                 if (piece % member.members == member.number)
                     kernels.product(f.ih.part(0), 0, first_units(),
                                     steps.of(tape.x, chunk).at_lane(lane), bias, false,
                                     steps.of(first, chunk).at_lane(lane),
-                                    std::min(PIECE, chunk.lanes - lane));
+                                    std::min(lanes, chunk.lanes - lane));
         member.barrier.wait();
 
         for (int i = 0; i < steps.count(); ++i) {
@@ -260,7 +317,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
             };
             for (int k = 0; k < GATES; ++k) {
                 if (!depth(k)) continue;
-                const auto [r0, r1] = member.share(width(k, 0), kernels.tile);
+                const auto [r0, r1] = member.share(width(k, 0), GROUP);
                 kernels.product(f.hh.part(k), r0, r1, before, nullptr, true, first_of(k), n);
                 activate(k, 0, first_of(k), r0, r1);
             }
@@ -268,7 +325,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                 member.barrier.wait();
                 for (int k = 0; k < GATES; ++k) {
                     if (s >= depth(k)) continue;
-                    const auto [r0, r1] = member.share(width(k, s), kernels.tile);
+                    const auto [r0, r1] = member.share(width(k, s), GROUP);
                     kernels.product(f.later[k][s - 1].part(0), r0, r1, near(k, s - 1),
                                     later_biases[k][s - 1], false, near(k, s), n);
                     activate(k, s, near(k, s), r0, r1);
@@ -353,7 +410,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
         b.hh.fill(member);
         for (auto &gate : b.later)
             for (LaneWeights &weights : gate) weights.fill(member);
-        const auto [u0, u1] = member.share(H, kernels.tile);
+        const auto [u0, u1] = member.share(H, GROUP);
         const LaneArray doutput = b.doutput.array(b.stride), dstate = b.dh.array(b.stride);
         transpose_in(dlast_h, H, u0, u1, dstate, batch);
         transpose_in(dlast_c, H, u0, u1, b.dc.array(b.stride), batch);
@@ -386,7 +443,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
             for (int s = deepest(); s > 0; --s) {
                 for (int k = 0; k < GATES; ++k) {
                     if (s > depth(k)) continue;
-                    const auto [r0, r1] = member.share(width(k, s - 1), kernels.tile);
+                    const auto [r0, r1] = member.share(width(k, s - 1), GROUP);
                     kernels.product(b.later[k][s - 1].part(0), r0, r1, b.near_of(k, s), nullptr,
                                     false, b.near_of(k, s - 1), n);
                     kernels.activate_back(b.near_of(k, s - 1), slope_,

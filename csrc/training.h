@@ -5,7 +5,9 @@
 #include "kernels.h"
 #include "team.h"
 
+#include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -25,6 +27,13 @@ class Lines {
     std::unique_ptr<float[], Free> data_;
 };
 
+// The arrangement of sparse LaneMatrix parts, all but the weights. Rows count from their part's
+// first.
+struct Bands {
+    std::vector<int32_t> starts, rows, indices;
+    std::vector<int> first; // band of each part
+};
+
 // Which connections of a matrix are active, by row and by column.
 class Connections {
   public:
@@ -35,6 +44,8 @@ class Connections {
         std::vector<int32_t> starts, indices;
     };
     const Order &by(bool column) const { return column ? by_column_ : by_row_; }
+    // The rows, or columns, in parts of so many; kept for the next time.
+    const Bands &bands(bool of_columns, const std::vector<int> &parts) const;
     int rows() const { return rows_; }
     int columns() const { return columns_; }
     // Rows that have, of all connections, the member's share.
@@ -43,6 +54,8 @@ class Connections {
   private:
     int rows_, columns_;
     Order by_row_, by_column_;
+    mutable std::mutex mutex_; // held while what follows is in use
+    mutable std::map<std::pair<bool, std::vector<int>>, Bands> bands_;
 };
 
 // A weight matrix, (rows, columns) in memory; without connections all are active.
@@ -61,12 +74,13 @@ class LaneWeights {
 
   private:
     void fill_tiles(const Member &member);
-    void fill_connections(const Member &member);
+    void fill_bands(const Member &member);
 
     Weights weights_;
     bool transposed_;
     int tile_;
     Lines memory_;
+    const Bands *bands_ = nullptr; // of sparse weights
     std::vector<LaneMatrix> parts_;
     std::vector<int> first_rows_;
 };

@@ -5,6 +5,10 @@ namespace growprune::KERNEL_PATH {
 
 // Rows whose sums are in registers together, two vectors of lanes each where there are as many.
 constexpr int TILE = REGISTERS == 32 ? 12 : 6;
+static_assert(GROUP % TILE == 0, "groups are made of whole tiles");
+
+// Vectors of lanes that a band's sums are in registers for.
+constexpr int BAND_VECTORS = REGISTERS == 32 ? 4 : 2;
 
 INLINE Vec vector_at(const float *from) { return *reinterpret_cast<const LooseVec *>(from); }
 
@@ -41,46 +45,54 @@ template <int V> INLINE void dense_lanes(const LaneProduct &p, int row, int rows
                 put_vector(sums[r][v], p.y.unit(row + r) + lane + v * WIDTH);
 }
 
-// The connections of a row in separate sums, which need not wait for each other.
-template <int V> INLINE void sparse_lanes(const LaneProduct &p, int row, int lane) {
-    constexpr int SPLIT = V >= 4 ? 1 : 4 / V;
-    Vec sums[SPLIT][V] = {};
-    UNROLL for (int v = 0; v < V; ++v) sums[0][v] = p.first(row, lane + v * WIDTH);
+// The rows' sums need not wait for each other, and neighbouring bands are about as long, so that the
+// processor foresees where their loops end.
+template <int V> INLINE void sparse_lanes(const LaneProduct &p, int band, int lane) {
+    const int32_t *rows = p.W.band_rows + BAND * band;
+    Vec sums[BAND][V] = {};
+    UNROLL for (int r = 0; r < BAND; ++r)
+        if (rows[r] >= 0)
+            UNROLL for (int v = 0; v < V; ++v) sums[r][v] = p.first(rows[r], lane + v * WIDTH);
     const float *x = p.x.data + lane;
-    const auto add = [&](Vec *sum, int e) {
-        const float *unit = x + p.W.indices[e] * p.x.stride;
-        UNROLL for (int v = 0; v < V; ++v) sum[v] += vector_at(unit + v * WIDTH) * p.W.values[e];
-    };
-    const int end = p.W.starts[row + 1];
-    int e = p.W.starts[row];
-    for (; e + SPLIT <= end; e += SPLIT)
-        UNROLL for (int s = 0; s < SPLIT; ++s) add(sums[s], e + s);
-    for (; e < end; ++e) add(sums[0], e);
-    UNROLL for (int v = 0; v < V; ++v) {
-        UNROLL for (int s = 1; s < SPLIT; ++s) sums[0][v] += sums[s][v];
-        put_vector(sums[0][v], p.y.unit(row) + lane + v * WIDTH);
-    }
+    int64_t at = static_cast<int64_t>(BAND) * p.W.starts[band];
+    const int64_t end = static_cast<int64_t>(BAND) * p.W.starts[band + 1];
+    for (; at < end; at += BAND)
+        UNROLL for (int r = 0; r < BAND; ++r) {
+            const float *unit = x + p.W.indices[at + r] * p.x.stride;
+            const float weight = p.W.values[at + r];
+            UNROLL for (int v = 0; v < V; ++v) sums[r][v] += vector_at(unit + v * WIDTH) * weight;
+        }
+    UNROLL for (int r = 0; r < BAND; ++r)
+        if (rows[r] >= 0)
+            UNROLL for (int v = 0; v < V; ++v)
+                put_vector(sums[r][v], p.y.unit(rows[r]) + lane + v * WIDTH);
 }
 
-template <int V> INLINE void product_lanes(const LaneProduct &p, int row, int rows, int lane) {
-    if (p.W.tiles)
-        dense_lanes<V>(p, row, rows, lane);
-    else
-        for (int r = 0; r < rows; ++r) sparse_lanes<V>(p, row + r, lane);
+template <int V> INLINE void sparse_bands(const LaneProduct &p, int begin, int end, int lane) {
+    for (int band = begin / BAND; band < (end + BAND - 1) / BAND; ++band)
+        sparse_lanes<V>(p, band, lane);
 }
 
-// A tile of rows after the other, so that its weights are read from the nearest cache but once.
+// A group of rows after the other, so that its weights are read from the nearest cache but once.
 void lane_product(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                   bool accumulate, LaneArray y, int lanes) {
     const LaneProduct p = {W, x, y, bias, accumulate};
-    for (int row = begin; row < end; row += TILE) {
-        const int rows = end - row < TILE ? end - row : TILE;
+    if (W.tiles) {
+        for (int row = begin; row < end; row += TILE) {
+            const int rows = end - row < TILE ? end - row : TILE;
+            int lane = 0;
+            for (; lane + 2 * WIDTH <= lanes; lane += 2 * WIDTH) dense_lanes<2>(p, row, rows, lane);
+            for (; lane < lanes; lane += WIDTH) dense_lanes<1>(p, row, rows, lane);
+        }
+        return;
+    }
+    for (int row = begin; row < end; row += GROUP) {
+        const int last = end < row + GROUP ? end : row + GROUP;
         int lane = 0;
-        if (!W.tiles)
-            for (; lane + 4 * WIDTH <= lanes; lane += 4 * WIDTH)
-                product_lanes<4>(p, row, rows, lane);
-        for (; lane + 2 * WIDTH <= lanes; lane += 2 * WIDTH) product_lanes<2>(p, row, rows, lane);
-        for (; lane < lanes; lane += WIDTH) product_lanes<1>(p, row, rows, lane);
+        for (; lane + BAND_VECTORS * WIDTH <= lanes; lane += BAND_VECTORS * WIDTH)
+            sparse_bands<BAND_VECTORS>(p, row, last, lane);
+        for (; lane + 2 * WIDTH <= lanes; lane += 2 * WIDTH) sparse_bands<2>(p, row, last, lane);
+        for (; lane < lanes; lane += WIDTH) sparse_bands<1>(p, row, last, lane);
     }
 }
 
@@ -171,25 +183,29 @@ void lane_activate_back(LaneArray gradient, float slope, LaneArray scales, LaneA
         }
 }
 
-// The sum of a vector's elements, halves added to each other.
-template <int COUNT> struct Sum {
-    typedef float Elements __attribute__((vector_size(4 * COUNT)));
-    typedef float Half __attribute__((vector_size(2 * COUNT)));
+typedef float Four __attribute__((vector_size(16)));
 
-    static INLINE float of(Elements v) {
-        Half halves[2];
-        __builtin_memcpy(halves, &v, sizeof(v));
-        return Sum<COUNT / 2>::of(halves[0] + halves[1]);
-    }
-};
+// A vector's fours, added up.
+INLINE Four fours(Vec v) {
+    Four parts[WIDTH / 4];
+    __builtin_memcpy(parts, &v, sizeof(v));
+    UNROLL for (int n = WIDTH / 8; n > 0; n /= 2)
+        UNROLL for (int i = 0; i < n; ++i) parts[i] += parts[i + n];
+    return parts[0];
+}
 
-template <> struct Sum<2> {
-    typedef float Elements __attribute__((vector_size(8)));
+INLINE float total(Vec v) {
+    const Four f = fours(v);
+    return (f[0] + f[2]) + (f[1] + f[3]);
+}
 
-    static INLINE float of(Elements v) { return v[0] + v[1]; }
-};
-
-INLINE float total(Vec v) { return Sum<WIDTH>::of(v); }
+// The same of four vectors.
+INLINE Four totals(const Vec (&v)[4]) {
+    const Four a = fours(v[0]), b = fours(v[1]), c = fours(v[2]), d = fours(v[3]);
+    const Four ab = Four{a[0], b[0], a[1], b[1]} + Four{a[2], b[2], a[3], b[3]};
+    const Four cd = Four{c[0], d[0], c[1], d[1]} + Four{c[2], d[2], c[3], d[3]};
+    return Four{ab[0], ab[1], cd[0], cd[1]} + Four{ab[2], ab[3], cd[2], cd[3]};
+}
 
 void lane_sums(LaneArray x, int begin, int end, int lanes, float *sums) {
     for (int u = begin; u < end; ++u) {
@@ -199,22 +215,31 @@ void lane_sums(LaneArray x, int begin, int end, int lanes, float *sums) {
     }
 }
 
+// Four connections of a row at once: they share the row's lanes and the adding up.
 void lane_dots(const int32_t *starts, const int32_t *indices, int begin, int end, LaneArray delta,
                LaneArray x, int lanes, float *out) {
-    constexpr int SPLIT = 4;
     for (int row = begin; row < end; ++row) {
         const float *d = delta.unit(row);
-        for (int e = starts[row]; e < starts[row + 1]; ++e) {
-            const float *value = x.unit(indices[e]);
-            Vec sums[SPLIT] = {};
+        const int last = starts[row + 1];
+        for (int e = starts[row]; e < last; e += 4) {
+            const float *units[4];
+            UNROLL for (int j = 0; j < 4; ++j)
+                units[j] = x.unit(indices[e + j < last ? e + j : last - 1]);
+            Vec sums[4][2] = {};
             int lane = 0;
-            for (; lane + SPLIT * WIDTH <= lanes; lane += SPLIT * WIDTH)
-                UNROLL for (int s = 0; s < SPLIT; ++s)
-                    sums[s] += vector_at(d + lane + s * WIDTH) * vector_at(value + lane + s * WIDTH);
+            for (; lane + 2 * WIDTH <= lanes; lane += 2 * WIDTH)
+                UNROLL for (int h = 0; h < 2; ++h) {
+                    const Vec row_lanes = vector_at(d + lane + h * WIDTH);
+                    UNROLL for (int j = 0; j < 4; ++j)
+                        sums[j][h] += row_lanes * vector_at(units[j] + lane + h * WIDTH);
+                }
             for (; lane < lanes; lane += WIDTH)
-                sums[0] += vector_at(d + lane) * vector_at(value + lane);
-            UNROLL for (int s = 1; s < SPLIT; ++s) sums[0] += sums[s];
-            out[e] += total(sums[0]);
+                UNROLL for (int j = 0; j < 4; ++j)
+                    sums[j][0] += vector_at(d + lane) * vector_at(units[j] + lane);
+            const Vec both[4] = {sums[0][0] + sums[0][1], sums[1][0] + sums[1][1],
+                                 sums[2][0] + sums[2][1], sums[3][0] + sums[3][1]};
+            const Four found = totals(both);
+            for (int j = 0; j < 4 && e + j < last; ++j) out[e + j] += found[j];
         }
     }
 }

@@ -92,6 +92,14 @@ def recur(
         return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
 
 
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """What matrix products run in: autocast's type if it is on, which leaves float64 alone."""
+    device = weight.device.type
+    if weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return weight.dtype
+    return torch.get_autocast_dtype(device)
+
+
 class _Recurrence(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -6,8 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence
 
 from growprune.nn._gates import (
     GateHiddenSizes,
@@ -15,9 +14,8 @@ from growprune.nn._gates import (
     parameter_shapes,
     parse_gate_hidden_sizes,
 )
-from growprune.nn._recurrence import Plan, recur
-
-State = tuple[Tensor, Tensor]
+from growprune.nn._layers import State, check_input, check_state, run_layers, suffixes
+from growprune.nn._recurrence import Plan, product_dtype, recur
 
 
 class _GateNetworks(nn.Module):
@@ -80,19 +78,9 @@ class _GateNetworks(nn.Module):
             reverse=suffix.endswith("_reverse"),
             slope=self.negative_slope,
             keep=1 - self.gate_dropout if self.training else 1.0,
-            product_dtype=_product_dtype(parameters[0]),
+            product_dtype=product_dtype(parameters[0]),
         )
         return recur(plan, x, h, c, parameters)
-
-    def _check_input(self, x: Tensor, weight: Tensor) -> None:
-        if x.shape[-1] != self.input_size:
-            raise ValueError(
-                f"input has {x.shape[-1]} features, but input_size is {self.input_size}"
-            )
-        if x.dtype not in (weight.dtype, _product_dtype(weight)):
-            raise ValueError(
-                f"input is {x.dtype}, but the weights are {weight.dtype}; convert one of them"
-            )
 
 
 class HLSTM(_GateNetworks):
@@ -159,18 +147,17 @@ class HLSTM(_GateNetworks):
         self.dropout = dropout
         self.bidirectional = bidirectional
         for layer in range(num_layers):
-            features = input_size if layer == 0 else hidden_size * len(self._directions)
-            for direction in self._directions:
-                self._register(
-                    f"_l{layer}{direction}", features, {"device": device, "dtype": dtype}
-                )
+            ends = suffixes(self, layer)
+            features = input_size if layer == 0 else hidden_size * len(ends)
+            for suffix in ends:
+                self._register(suffix, features, {"device": device, "dtype": dtype})
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew (docs/hlstm.md says from what)."""
         for layer in range(self.num_layers):
-            for direction in self._directions:
-                self._initialize(f"_l{layer}{direction}")
+            for suffix in suffixes(self, layer):
+                self._initialize(suffix)
 
     @torch.compiler.disable
     def forward(
@@ -196,81 +183,7 @@ class HLSTM(_GateNetworks):
         Raises:
             ValueError: shapes, dtypes or lengths do not fit.
         """
-        if isinstance(input, PackedSequence):
-            if lengths is not None:
-                raise ValueError("a PackedSequence knows its lengths; leave out `lengths`")
-            return self._forward_packed(input, hx)
-        if input.dim() == 2:
-            return self._forward_single(input, hx, lengths)
-        if input.dim() != 3:
-            raise ValueError(f"input must have 2 or 3 dimensions, got shape {tuple(input.shape)}")
-        padded = input.transpose(0, 1) if self.batch_first else input
-        output, state = self._forward_padded(padded, hx, lengths)
-        return output.transpose(0, 1) if self.batch_first else output, state
-
-    def _forward_single(
-        self, x: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
-    ) -> tuple[Tensor, State]:
-        """One sequence, (time, input_size)."""
-        if lengths is not None:
-            raise ValueError("`lengths` belongs to a batch; cut a single sequence instead")
-        if hx is not None:
-            _check_state(hx, (len(self._directions) * self.num_layers, self.hidden_size))
-            hx = hx[0].unsqueeze(1), hx[1].unsqueeze(1)
-        output, (h, c) = self._forward_padded(x.unsqueeze(1), hx, None)
-        return output.squeeze(1), (h.squeeze(1), c.squeeze(1))
-
-    def _forward_padded(
-        self, x: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
-    ) -> tuple[Tensor, State]:
-        """A padded batch, (time, batch, input_size)."""
-        time, batch, _ = x.shape
-        if time == 0 or batch == 0:
-            raise ValueError(f"input needs at least one step and sequence, got {time} and {batch}")
-        steps = None if lengths is None else _checked_lengths(lengths, time, batch)
-        if steps is None or bool((steps == time).all()):
-            rows = PackedSequence(x.flatten(0, 1), torch.full((time,), batch))
-            output, state = self._forward_packed(rows, hx)
-            return output.data.unflatten(0, (time, batch)), state
-        rows = pack_padded_sequence(x, steps, enforce_sorted=False)
-        output, state = self._forward_packed(rows, hx)
-        return pad_packed_sequence(output, total_length=time)[0], state
-
-    def _forward_packed(
-        self, packed: PackedSequence, hx: State | None
-    ) -> tuple[PackedSequence, State]:
-        x, sizes, order, back = packed
-        self._check_input(x, self.weight_ih_l0)
-        batch_sizes = sizes.tolist()
-        shape = (len(self._directions) * self.num_layers, batch_sizes[0], self.hidden_size)
-        dtype = self.weight_ih_l0.dtype
-        if hx is None:
-            hx = x.new_zeros(shape, dtype=dtype), x.new_zeros(shape, dtype=dtype)
-        _check_state(hx, shape)
-        h, c = (_reordered(state.to(dtype), order) for state in hx)
-        x, h, c = self._run_layers(x, batch_sizes, h, c)
-        return PackedSequence(x, sizes, order, back), (_reordered(h, back), _reordered(c, back))
-
-    def _run_layers(
-        self, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        states = iter(zip(h, c, strict=True))
-        last = []
-        for layer in range(self.num_layers):
-            if layer and self.dropout:
-                x = dropout(x, self.dropout, self.training)
-            runs = [
-                self._run(f"_l{layer}{direction}", x, batch_sizes, *next(states))
-                for direction in self._directions
-            ]
-            x = torch.cat([outputs for outputs, _, _ in runs], -1) if len(runs) > 1 else runs[0][0]
-            last += [state for _, *state in runs]
-        return x, torch.stack([h for h, _ in last]), torch.stack([c for _, c in last])
-
-    @property
-    def _directions(self) -> tuple[str, ...]:
-        """Suffixes of the parameters' names."""
-        return ("", "_reverse") if self.bidirectional else ("",)
+        return run_layers(self, self._run, input, hx, lengths)
 
     @classmethod
     def from_lstm(cls, lstm: nn.LSTM) -> Self:
@@ -370,12 +283,12 @@ class HLSTMCell(_GateNetworks):
         """
         if input.dim() not in (1, 2):
             raise ValueError(f"input must have 1 or 2 dimensions, got shape {tuple(input.shape)}")
-        self._check_input(input, self.weight_ih)
+        check_input(input, self.input_size, self.weight_ih)
         shape = (*input.shape[:-1], self.hidden_size)
         dtype = self.weight_ih.dtype
         if hx is None:
             hx = input.new_zeros(shape, dtype=dtype), input.new_zeros(shape, dtype=dtype)
-        _check_state(hx, shape)
+        check_state(hx, shape)
         h, c = (state.to(dtype).view(-1, self.hidden_size) for state in hx)
         _, h, c = self._run("", input.view(-1, self.input_size), [len(h)], h, c)
         return h.view(shape), c.view(shape)
@@ -383,36 +296,6 @@ class HLSTMCell(_GateNetworks):
     def extra_repr(self) -> str:
         """Settings, as the constructor takes them."""
         return _repr(self, ["bias"])
-
-
-def _product_dtype(weight: Tensor) -> torch.dtype:
-    """What matrix products run in: autocast's type if it is on, which leaves float64 alone."""
-    device = weight.device.type
-    if weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
-        return weight.dtype
-    return torch.get_autocast_dtype(device)
-
-
-def _checked_lengths(lengths: Tensor | Sequence[int], time: int, batch: int) -> Tensor:
-    steps = torch.as_tensor(lengths).cpu()
-    if steps.is_floating_point() or steps.dtype == torch.bool:
-        raise ValueError(f"lengths must be integers, got {steps.dtype}")
-    if steps.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {tuple(steps.shape)}")
-    outside = steps[(steps < 1) | (steps > time)]
-    if len(outside):
-        raise ValueError(f"lengths must lie in 1 to {time} (time), got {outside.tolist()}")
-    return steps
-
-
-def _check_state(hx: State, shape: tuple[int, ...]) -> None:
-    for name, state in zip(("hidden", "cell"), hx, strict=True):
-        if state.shape != shape:
-            raise ValueError(f"{name} state in hx has shape {tuple(state.shape)}, expected {shape}")
-
-
-def _reordered(state: Tensor, order: Tensor | None) -> Tensor:
-    return state if order is None else state.index_select(1, order)
 
 
 def _lstm_arguments(lstm: Any) -> dict[str, Any]:

@@ -240,3 +240,18 @@ def test_as_torch_lstm_at_sizes_that_fill_vectors(path, engine):
 
     peer.parameters = lstm.parameters
     assert_close(found, results(peer, x))
+
+
+def test_a_noted_model_saves_and_loads_without_its_notes(engine, tmp_path):
+    engine("native")
+    layer, _ = seeded(0.1)
+    x = torch.randn(4, 2, 24)
+    expected = layer(x)[0]  # makes what belongs to the notes
+    torch.save(layer, tmp_path / "layer.pt")
+    torch.save(dict(layer.named_parameters()), tmp_path / "parameters.pt")
+    loaded = torch.load(tmp_path / "layer.pt", weights_only=False)
+    parameters = torch.load(tmp_path / "parameters.pt", weights_only=True)
+    assert training.active_of(loaded.weight_hh_l0) is None
+    assert training.active_of(parameters["weight_hh_l0"]) is None
+    assert torch.equal(parameters["weight_hh_l0"], layer.weight_hh_l0)
+    torch.testing.assert_close(loaded(x)[0], expected)

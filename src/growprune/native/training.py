@@ -45,6 +45,11 @@ class ActiveConnections:
 
         return kernels.Connections(np.ascontiguousarray(self._mask).view(np.uint8))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A file of the weight holds an empty set in the note's place: that can be read anywhere,
+        # also with `weights_only=True`.
+        return set, ()
+
 
 def note_active(weight: Any, active: ActiveConnections | None) -> None:
     """Note the active connections of a tensor whose others are zero now; None: nothing is known."""
@@ -55,8 +60,10 @@ def note_active(weight: Any, active: ActiveConnections | None) -> None:
 
 def active_of(weight: Any) -> ActiveConnections | None:
     """What was noted of a tensor, if it has not been changed since."""
-    active: ActiveConnections | None = getattr(weight, _NOTE, None)
-    return active if active is not None and active.version == weight._version else None
+    active = getattr(weight, _NOTE, None)
+    if isinstance(active, ActiveConnections) and active.version == weight._version:
+        return active
+    return None
 
 
 def training_engine() -> str:

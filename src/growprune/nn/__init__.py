@@ -2,5 +2,6 @@
 
 from growprune.native.training import training_engine
 from growprune.nn.hlstm import HLSTM, HLSTMCell
+from growprune.nn.lstm import leave_out_dormant, native_forward
 
-__all__ = ["HLSTM", "HLSTMCell", "training_engine"]
+__all__ = ["HLSTM", "HLSTMCell", "leave_out_dormant", "native_forward", "training_engine"]

@@ -19,6 +19,8 @@ from growprune.nn._products import linear
 
 SPARSE_BELOW = 0.35
 """Density under which a matrix is multiplied connection by connection."""
+STEP_LANES = 16
+"""The sequences of a step are filled up to a multiple of this."""
 _FLOPS_PER_THREAD = 2e6
 """Less work than this is not worth a thread."""
 
@@ -101,7 +103,7 @@ class Pass:
             pairs = [(next(rest), next(rest)) for _ in gate]
             self._later.append([weight for weight, _ in pairs if weight is not None])
             self._later_biases.append([bias for _, bias in pairs])
-        self._active = {id(w): _worthwhile(w) for w in self._weights()}
+        self._active = {id(w): worthwhile(w) for w in self._weights()}
         self._layer = self._kernels.TrainingLayer(
             self._path,
             self._trained(ih),
@@ -271,7 +273,7 @@ class Pass:
             yield from gate
 
 
-def _worthwhile(weight: Tensor) -> training.ActiveConnections | None:
+def worthwhile(weight: Tensor) -> training.ActiveConnections | None:
     """The weight's active connections if they are few enough to be multiplied one by one."""
     active = training.active_of(weight)
     return active if active is not None and active.density <= SPARSE_BELOW else None

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from growprune.nn import leave_out_dormant
 from growprune.sparsity import distributed
 from growprune.sparsity.changes import grown, pruned, regrown
 from growprune.sparsity.checks import check_fit, check_state, sloped_modules
 from growprune.sparsity.masks import MaskedMatrix, lend_ones, mask_gradients, project
-from growprune.sparsity.parameters import choose_parameters
+from growprune.sparsity.parameters import choose_parameters, owners
 from growprune.sparsity.plan import Plan
 from growprune.sparsity.pools import Pool, make_pools, seed_counts
 from growprune.sparsity.scores import Scorer
@@ -44,6 +45,9 @@ class GrowPrune:
     growth ends, the next one right after `retrain_epochs` epochs and a metric that holds the
     target, the activation shift right when the last round ends. After the plan's last phase comes
     "retrain", in which connections stay as they are for as long as training goes on.
+
+    On a CPU, HLSTM and `nn.LSTM` layers compute without the dormant connections where that is
+    faster; an `nn.LSTM` gets a `forward` for it that chooses in each call (docs/performance.md).
 
     With gradients accumulated over several backward passes, call `step()` once, as the optimizer.
     Under `torch.distributed` build it after the process group, with the plain model rather than
@@ -110,6 +114,9 @@ class GrowPrune:
         self._phase_steps = 0
         self._reference: float | None = None
         self._snapshot: Snapshot | None = None
+        for module in owners(model, parameters.values()):
+            if isinstance(module, nn.LSTM):
+                leave_out_dormant(module)
         self._seed()
         self._enter(self._phase_after(None))
         self._note()

@@ -1,6 +1,6 @@
 """Which parameters of a model are grown and pruned."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -47,6 +47,16 @@ def choose_parameters(
             f"leave none of {[name for name, _ in model.named_parameters()]}"
         )
     return chosen
+
+
+def owners(model: Module, parameters: Iterable[Parameter]) -> list[Module]:
+    """The modules of which at least one of these is a parameter."""
+    wanted = {id(parameter) for parameter in parameters}
+    return [
+        module
+        for module in model.modules()
+        if any(id(parameter) in wanted for parameter in module.parameters(recurse=False))
+    ]
 
 
 def _names(model: Module) -> dict[Parameter, list[str]]:

@@ -1,0 +1,144 @@
+"""AN4's records beside the published figures, as a table and a plot of error against weights.
+
+    python benchmarks/an4.py results/an4/records/*.json --out results/an4
+
+Test figures are those of runs that learnt from all of the official training set; everything was
+chosen on runs that left its dev speakers out.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from growprune.files import replacing, write_text
+from growprune.reports import Record, read_record
+from growprune.reports.record import group_by_recipe
+
+DENSE_WEIGHTS = 50.4e6
+GREEDY, WITH_WORDS = "test", "test/beam 16, 3-gram"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model.
+
+    Attributes:
+        name: model and source.
+        weights: of the whole recogniser; None: not given.
+        wer: on the test split, in percent; None: not given for this size.
+    """
+
+    name: str
+    weights: float | None
+    wer: float | None
+
+
+PUBLISHED = (
+    Published("DeepSpeech2, dense (Dai et al., arXiv 1805.11797)", DENSE_WEIGHTS, 12.9),
+    Published("their H-LSTM, smallest (same)", 2.6e6, None),
+    Published("their H-LSTM, most accurate (same)", None, 8.7),
+    Published("hardware-guided H-LSTM (Yin et al., arXiv 1901.10997)", 2.6e6, 10.4),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("records", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results/an4"))
+    args = parser.parse_args()
+    groups = group_by_recipe(map(read_record, args.records))
+    ranked = sorted(groups.items(), key=lambda group: group[1][0].cost.weights.whole)
+    text = f"# AN4\n\n{table(ranked)}\n\n{notes(ranked)}\n"
+    if any(scores(runs, GREEDY) for _, runs in ranked):
+        plot(ranked, args.out / "wer.png")
+        text += "\n![Test WER against weights](wer.png)\n"
+    write_text(args.out / "README.md", text)
+    print(text)
+
+
+def table(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
+    """A row for every published model and every recipe, the smallest recipe first."""
+    head = ("model", "weights", "fewer than 50.4M", "dev WER", "test WER", "... with words", "min")
+    rows: list[tuple[str, ...]] = [head, ("---", *["---:"] * (len(head) - 1))]
+    for model in PUBLISHED:
+        wer = "" if model.wer is None else f"{model.wer:.1f}"
+        rows.append((model.name, *sizes(model.weights), "", wer, "", ""))
+    for name, runs in groups:
+        minutes = statistics.mean(run.seconds for run in runs) / 60
+        rows.append(
+            (
+                name,
+                *sizes(runs[0].cost.weights.whole),
+                "" if "dev" in runs[0].learnt_splits else spread(scores(runs, "dev")),
+                *(spread(scores(runs, split)) for split in (GREEDY, WITH_WORDS)),
+                f"{minutes:.0f}",
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def notes(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
+    """How to read the table, and where each row comes from."""
+    lines = [
+        'Word error rates in percent, greedy; "with words": beam 16 and a 3-gram model of the '
+        "training transcripts. Mean ± sample standard deviation where there are several seeds.",
+        "Weights: active connections and biases of the whole recogniser.",
+    ]
+    for name, runs in groups:
+        seeds = ", ".join(str(run.seed) for run in runs)
+        learnt = " and ".join(runs[0].learnt_splits)
+        machine = f"{runs[0].hardware.cpu}, {runs[0].hardware.threads} thread(s)"
+        lines.append(
+            f"{name}: seed {seeds}; learnt from {learnt}; commit {(runs[0].commit or '?')[:10]}"
+            f"{' with local changes' if runs[0].dirty else ''}; {machine}"
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def sizes(weights: float | None) -> tuple[str, str]:
+    """A number of weights, and how many times fewer than the dense baseline's it is."""
+    if weights is None:
+        return "", ""
+    return f"{weights / 1e6:.2f}M", f"{DENSE_WEIGHTS / weights:.1f}x"
+
+
+def scores(runs: Sequence[Record], split: str) -> list[float]:
+    """The runs' word error rates on a split, in percent."""
+    return [100 * run.scores[split]["wer"] for run in runs if split in run.scores]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation, as far as there are any."""
+    if len(values) < 2:
+        return "".join(f"{value:.1f}" for value in values)
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def plot(groups: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
+    """Test error against the weights of the recogniser, every seed a point."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for model in PUBLISHED:
+        if model.weights and model.wer:
+            axes.plot(model.weights, model.wer, "kx")
+            axes.annotate(model.name.split(" (")[0], (model.weights, model.wer), fontsize=7)
+    for name, runs in groups:
+        found = [r for r in runs if GREEDY in r.scores]
+        weights = [run.cost.weights.whole for run in found]
+        axes.plot(weights, scores(found, GREEDY), "o", label=name)
+    axes.set_xscale("log")
+    axes.set_xlabel("weights of the recogniser")
+    axes.set_ylabel("test WER, greedy (%)")
+    axes.set_ylim(bottom=0)
+    axes.grid(color="0.9")
+    axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -258,10 +258,11 @@ void bind_training(nb::module_ &module) {
                              found.emplace_back(chunk.first_lane, chunk.lanes);
                          return found;
                      })
-        .def("to_lanes", [](const Steps &steps, const Rows &rows, const Lanes2 &to, int threads) {
+        .def("dropout", [](const Steps &steps, const Path &path, uint64_t seed, float keep,
+                           const Lanes2 &to, int threads) {
             nb::gil_scoped_release release;
             together(threads, [&](const Member &member) {
-                rows_to_lanes(steps, rows.data(), record_of(to), member);
+                draw_dropout(*path.kernels, steps, seed, keep, record_of(to), member);
             });
         });
     nb::class_<Trained>(module, "Trained")

@@ -221,6 +221,14 @@ void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Membe
     }
 }
 
+void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, float keep, Record to,
+                  const Member &member) {
+    const auto [begin, end] = member.share(steps.count());
+    for (int t = begin; t < end; ++t)
+        kernels.lanes.dropout(steps.of(to, t), to.units, steps.lanes[t], steps.first_row[t], seed,
+                              keep);
+}
+
 TrainingLayer::TrainingLayer(const Kernels &kernels, const Weights &ih, const Weights &hh,
                              const std::vector<std::vector<Weights>> &later, float slope)
     : kernels_(kernels), ih_(ih), hh_(hh), later_(later), slope_(slope) {}

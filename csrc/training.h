@@ -183,6 +183,11 @@ class TrainingLayer {
 // member's share.
 void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member);
 
+// Dropout's factors of all the units of a hidden layer, drawn by LaneKernels::dropout; those of steps
+// in the member's share.
+void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, float keep, Record to,
+                  const Member &member);
+
 // gradient (rows, columns), zeros at first: at active connections, the sum over lanes of delta
 // (rows) times x (columns).
 void connection_gradient(const Kernels &kernels, const Connections &connections,

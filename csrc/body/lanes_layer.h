@@ -183,6 +183,26 @@ void lane_activate_back(LaneArray gradient, float slope, LaneArray scales, LaneA
         }
 }
 
+typedef uint32_t UintVec __attribute__((vector_size(4 * WIDTH)));
+
+void lane_dropout(LaneArray to, int units, int lanes, int64_t first_row, uint64_t seed,
+                  float keep) {
+    UintVec number;
+    for (int l = 0; l < WIDTH; ++l) number[l] = static_cast<uint32_t>(l) * units;
+    const uint32_t low = static_cast<uint32_t>(seed), high = static_cast<uint32_t>(seed >> 32);
+    const int32_t limit = static_cast<int32_t>(keep * 16777216.0f);
+    const Vec kept = 1.0f / keep - Vec{};
+    for (int u = 0; u < units; ++u)
+        for (int lane = 0; lane < lanes; lane += WIDTH) {
+            UintVec bits = number + static_cast<uint32_t>((first_row + lane) * units + u) + low;
+            bits = (bits ^ (bits >> 16)) * 0x7feb352du ^ high;
+            bits = (bits ^ (bits >> 15)) * 0x846ca68bu;
+            bits ^= bits >> 16;
+            const IntVec drawn = reinterpret_cast<IntVec>(bits >> 8);
+            put_vector(chosen(drawn < limit - IntVec{}, kept, Vec{}), to.unit(u) + lane);
+        }
+}
+
 typedef float Four __attribute__((vector_size(16)));
 
 // A vector's fours, added up.

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growprune.native import training
+from growprune.native.training import dropout_kept
 from growprune.nn import HLSTM
 
 UNEQUAL = {"input": (3,), "cell": (2, 4), "output": (5, 3, 2)}
@@ -104,6 +105,12 @@ def test_gradcheck(randomized, sizes, gate_dropout):
     assert torch.autograd.gradcheck(forward, (x, *hx, *layer.parameters()))
 
 
+def dropout_draw(time, batch, width, seed):
+    """Factors (time, batch, width) that keep 0.7."""
+    kept = dropout_kept(time * batch, width, 0.7, seed).reshape(time, batch, width)
+    return torch.from_numpy(kept).double() / 0.7
+
+
 @pytest.mark.parametrize("sizes", [(6,), (5, 4), UNEQUAL], ids=str)
 def test_dropout_multiplies_each_hidden_activation(reference, randomized, sizes):
     time, batch = 4, 3
@@ -113,8 +120,10 @@ def test_dropout_multiplies_each_hidden_activation(reference, randomized, sizes)
     torch.manual_seed(11)
     actual = run(layer, x, None)
     torch.manual_seed(11)
+    layers = sum(map(len, layer.gate_widths))
+    seeds = iter(torch.empty(layers, dtype=torch.int64).random_().tolist())
     draws = [
-        [(torch.rand(time, batch, w) < 0.7).double() / 0.7 for w in gate]
+        [dropout_draw(time, batch, width, next(seeds)) for width in gate]
         for gate in layer.gate_widths
     ]
     expected = reference(

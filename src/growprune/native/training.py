@@ -66,6 +66,31 @@ def active_of(weight: Any) -> ActiveConnections | None:
     return None
 
 
+def dropout_kept(rows: int, width: int, keep: float, seed: int) -> np.ndarray:
+    """What dropout keeps of a hidden layer, each value with probability `keep`.
+
+    Each is drawn from a hash of the seed and of its own number, so that any part of them can be
+    drawn by itself, a vector at a time. The multipliers and shifts are those of "lowbias32"
+    (Wellons, https://nullprogram.com/blog/2018/07/31/).
+
+    Args:
+        rows: how many sequences and steps.
+        width: of the layer.
+        keep: above 0; its first 24 binary places count.
+        seed: from 0 to 2^64 - 1.
+
+    Returns:
+        Bool, (rows, width).
+    """
+    low, high = np.uint32(seed & 0xFFFFFFFF), np.uint32(seed >> 32)
+    numbers = np.arange(rows * width, dtype=np.uint64).astype(np.uint32) + low
+    bits = (numbers ^ (numbers >> np.uint32(16))) * np.uint32(0x7FEB352D) ^ high
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B)
+    bits = bits ^ (bits >> np.uint32(16))
+    limit = np.uint32(np.float32(keep) * np.float32(2**24))
+    return ((bits >> np.uint32(8)) < limit).reshape(rows, width)
+
+
 def training_engine() -> str:
     """What trains recurrent layers on the CPU: "native" kernels, or "torch" in their place.
 

@@ -27,6 +27,19 @@ _FLOPS_PER_THREAD = 2e6
 Nested = list[list[Tensor]]
 
 
+class Dropout(NamedTuple):
+    """Dropout of the gates' hidden layers in one pass.
+
+    Attributes:
+        keep: the share that is kept, below 1.
+        seeds: for each gate those of its hidden layers, for
+            `growprune.native.training.dropout_kept`.
+    """
+
+    keep: float
+    seeds: list[list[int]]
+
+
 class Tape(NamedTuple):
     """What the backward pass needs, over lanes; see `growprune.nn._recurrence._Tape`.
 
@@ -115,7 +128,7 @@ class Pass:
         self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
 
     def forward(
-        self, x: Tensor, h: Tensor, c: Tensor, scales: Nested, *, record: bool
+        self, x: Tensor, h: Tensor, c: Tensor, dropout: "Dropout | None", *, record: bool
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Tape]:
         """Outputs and last states, and the tape, filled only if `record` is set.
 
@@ -123,8 +136,7 @@ class Pass:
             x: (rows, input_size).
             h: first hidden state, (batch, hidden_size).
             c: first cell state, (batch, hidden_size).
-            scales: for each gate dropout's factors of its hidden layers, (rows, width) each; empty
-                lists without dropout.
+            dropout: of the gates' hidden layers.
             record: a backward pass may follow.
         """
         hidden_size, lanes = h.shape[1], self._lanes
@@ -134,7 +146,7 @@ class Pass:
             x.new_empty(3, hidden_size, kept),
             x.new_empty(4, hidden_size, kept),
             [[x.new_empty(width, kept) for width in gate] for gate in self.widths],
-            [[self._to_lanes(scale) for scale in gate] for gate in scales],
+            self._scales(dropout),
         )
         outputs = x.new_empty(len(x), hidden_size)
         last_h, last_c = torch.empty_like(h), torch.empty_like(c)
@@ -254,9 +266,18 @@ class Pass:
             [[_array(layer) for layer in gate] for gate in tape.hidden],
         )
 
-    def _to_lanes(self, rows: Tensor) -> Tensor:
-        lanes = rows.new_empty(rows.shape[1], self._lanes)
-        self._steps.to_lanes(_array(rows), _array(lanes), self._threads)
+    def _scales(self, dropout: "Dropout | None") -> Nested:
+        """Dropout's factors for each gate's hidden layers; empty lists without dropout."""
+        if dropout is None:
+            return [[] for _ in self.widths]
+        return [
+            [self._scale(dropout.keep, *layer) for layer in zip(gate, seeds, strict=True)]
+            for gate, seeds in zip(self.widths, dropout.seeds, strict=True)
+        ]
+
+    def _scale(self, keep: float, width: int, seed: int) -> Tensor:
+        lanes = torch.empty(width, self._lanes)
+        self._steps.dropout(self._path, seed, keep, _array(lanes), self._threads)
         return lanes
 
     def _trained(self, weight: Tensor) -> Any:

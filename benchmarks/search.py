@@ -101,7 +101,7 @@ class Run:
         if not (self.folder / "record.json").is_file():
             return None
         record = read_record(self.folder)
-        if record.recipe != self.recipe.model_dump(mode="json") or record.seed != self.seed:
+        if not self.recipe.is_of(record.recipe) or record.seed != self.seed:
             return None
         return record.model_copy(update={"scores": {"dev": record.scores["dev"]}})
 

@@ -246,6 +246,35 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     assert train(ToyTask(toy_recipe()), tmp_path, resume=True)["epochs"][-1]["epoch"] == 6
 
 
+def test_weights_that_are_not_finite_stop_the_run_before_dev_is_scored(tmp_path):
+    class Breaking(ToyTask):
+        def loss(self, model, batch, device):
+            loss = super().loss(model, batch, device)
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 16:
+                list(model.parameters())[-1].data.fill_(float("nan"))
+            return loss
+
+    with pytest.raises(TrainingError, match=r"weights of 3.bias are not finite; the last good"):
+        train(Breaking(toy_recipe()), tmp_path)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]["epoch"] == 1
+
+
+def test_a_run_from_before_a_setting_was_added_goes_on(tmp_path):
+    whole = train(ToyTask(toy_recipe()), tmp_path / "whole")
+    with pytest.raises(TrainingError):
+        train(ToyTask(toy_recipe(), poison=20), tmp_path / "old")
+    path = tmp_path / "old" / "checkpoint.pt"
+    saved = torch.load(path, weights_only=True)
+    del saved["recipe"]["training"]["average_epochs"], saved["average"]
+    torch.save(saved, path)
+    found = train(ToyTask(toy_recipe()), tmp_path / "old", resume=True)
+    assert found["epochs"][-1]["dev_loss"] == whole["epochs"][-1]["dev_loss"]
+    del found["recipe"]["training"]["average_epochs"]
+    (tmp_path / "old" / "record.json").write_text(json.dumps(found))
+    assert train(ToyTask(toy_recipe()), tmp_path / "old", resume=True) == found
+
+
 def test_best_weights_are_kept_when_asked(tmp_path):
     class Worsening(ToyTask):
         def evaluate(self, model, split, device):

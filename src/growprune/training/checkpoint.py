@@ -58,6 +58,20 @@ class Weights:
                 module.negative_slope = self.negative_slopes[name]
 
 
+def check_finite(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Check that a model's weights are numbers.
+
+    Raises:
+        TrainingError: one is not finite.
+    """
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise TrainingError(
+                f"weights of {name} are not finite; the last good checkpoint is kept in {folder}. "
+                "Lower training.optimizer.learning_rate or training.max_grad_norm and start again"
+            )
+
+
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Replace the folder's checkpoint.
 
@@ -65,16 +79,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         TrainingError: a weight is not finite; the last good checkpoint stays.
         DataError: the folder cannot be written; the last good checkpoint stays.
     """
-    broken = [
-        name
-        for name, tensor in state["model"].items()
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-    ]
-    if broken:
-        raise TrainingError(
-            f"weights of {broken[0]} are not finite; the last good checkpoint is kept in {folder}. "
-            "Lower training.optimizer.learning_rate or training.max_grad_norm and start again"
-        )
+    check_finite(state["model"], folder)
     content = io.BytesIO()
     torch.save(dict(state), content)
     write_bytes(folder / CHECKPOINT, content.getbuffer())

@@ -36,7 +36,7 @@ from growprune.files import clear_leftovers, make_folder
 from growprune.sparsity import GrowPrune
 from growprune.training import checkpoint, record
 from growprune.training.curves import Curves
-from growprune.training.recipe import OptimizerSettings
+from growprune.training.recipe import OptimizerSettings, Recipe
 from growprune.training.schedule import learning_rate
 from growprune.training.task import Task
 
@@ -151,12 +151,12 @@ class _Trainer:
         return self.growprune.phase if self.growprune else "dense"
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        _check_same(saved, self.resolved, self.seed, self.out)
+        _check_same(saved, self.task.recipe, self.seed, self.out)
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.growprune:
             self.growprune.load_state_dict(saved["growprune"])
-        if saved["average"]:
+        if saved.get("average"):  # runs had none once
             self.average = _averaging(self.model)
             self.average.load_state_dict(saved["average"])
         self.state = State(**saved["state"])
@@ -210,6 +210,7 @@ class _Trainer:
             if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
                 clock = self._count_time(clock)
                 self.save()
+        checkpoint.check_finite(self.model.state_dict(), self.out)
         scores = self._evaluate(self.reached, "dev")
         clock = self._count_time(clock)
         self._close_epoch(len(steps), scores)
@@ -431,12 +432,12 @@ def _check_folder(out: Path, resume: bool) -> None:
 def _finished(out: Path, task: Task, seed: int) -> dict[str, Any]:
     """The record of a run that has nothing left to do."""
     found = record.read(out)
-    _check_same(found, task.recipe.model_dump(mode="json"), seed, out)
+    _check_same(found, task.recipe, seed, out)
     return found
 
 
-def _check_same(saved: Mapping[str, Any], recipe: Mapping[str, Any], seed: int, out: Path) -> None:
-    if saved["recipe"] != recipe or saved["seed"] != seed:
+def _check_same(saved: Mapping[str, Any], recipe: Recipe, seed: int, out: Path) -> None:
+    if not recipe.is_of(saved["recipe"]) or saved["seed"] != seed:
         raise CheckpointError(
             f"{out}: its run is of another recipe or seed; resume with the same recipe, --set "
             "values and --seed, or give another --out"

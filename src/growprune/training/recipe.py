@@ -107,6 +107,13 @@ class Recipe(Settings):
     plan: Plan | None = None
     """How to grow and prune; without it training is dense."""
 
+    def is_of(self, table: Mapping[str, Any]) -> bool:
+        """Whether a record's table is this recipe; settings younger than it have their defaults."""
+        try:
+            return type(self).model_validate(table) == self
+        except ValidationError:
+            return False
+
 
 RecipeType = TypeVar("RecipeType", bound=Recipe)
 

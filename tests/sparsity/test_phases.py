@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from growprune.native.training import active_of
 from growprune.nn import HLSTM
 from growprune.sparsity import GrowPrune, Plan
 
@@ -247,3 +248,17 @@ def test_shift_needs_something_to_shift():
             torch.optim.SGD(model.parameters(), 0.1),
             Plan.from_dict({"shift": {"epochs": 1}}),
         )
+
+
+@pytest.mark.parametrize(("every", "grown"), [(1, [1, 2]), (2, [2, 3]), (4, [0, 3])])
+def test_growth_sees_the_gradients_of_the_steps_that_gather_them(every, grown):
+    model = nn.Linear(4, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    growth = {"epochs": 1, "interval": 4, "fraction": 0.5, "gather_every": every}
+    grow_prune = GrowPrune(model, optimizer, Plan(seed_density=0.01, grow=growth))
+    for gradient in ([0, 9, 0, 0], [0, 0, 8, 3], [0, 9, 0, 0], [4, 0, 0, 3.5]):
+        noted = active_of(model.weight)
+        assert noted.all_gradients == (grow_prune.steps % every == every - 1)
+        model.weight.grad = torch.tensor([gradient], dtype=torch.float32)
+        grow_prune.step()
+    assert grow_prune.masks["weight"].nonzero()[:, 1].tolist() == grown

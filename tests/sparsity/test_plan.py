@@ -120,6 +120,11 @@ def test_plan_is_frozen_and_every_field_is_described():
             "plan: grow.max_density=0.4 is below seed_density=0.5; raise it or lower the seed",
         ),
         (
+            {"rewire": {"epochs": 1, "interval": 5, "gather_every": 6}},
+            "plan: gather_every=6 is longer than interval=5, so some changes would see no "
+            "gradients; lower it",
+        ),
+        (
             {"overrides": [{"pattern": "a", "prune_fraction": 0.1, "final_density": 1}]},
             "plan: 'overrides.0': give prune_fraction or final_density, not both",
         ),

@@ -28,7 +28,7 @@ class ActiveConnections:
 
     Attributes:
         density: the share that is active.
-        all_gradients: as given.
+        all_gradients: as given; whoever notes a weight again may change it.
         version: of the weight that this was noted of.
     """
 

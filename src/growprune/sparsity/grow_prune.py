@@ -153,7 +153,8 @@ class GrowPrune:
         Raises:
             TrainingError: growth is due and a gradient is not finite.
         """
-        self._scorer.add_gradients()
+        if self._gathers():
+            self._scorer.add_gradients()
         mask_gradients(self._matrices)
         self._clip()
         lend_ones(self._matrices, self.optimizer)
@@ -276,6 +277,13 @@ class GrowPrune:
             return False
         return self._phase_steps % section.interval == 0
 
+    def _gathers(self) -> bool:
+        """Whether the coming step's gradients of dormant connections are averaged."""
+        section = self.plan.learning
+        if section is None or self.phase not in LEARNING:
+            return self._scorer.needs_gradients
+        return self._scorer.needs_gradients and (self._phase_steps + 1) % section.gather_every == 0
+
     def _begin_round(self) -> None:
         """Remember the model if it may be needed again, then prune it."""
         prune = self.plan.prune
@@ -350,7 +358,7 @@ class GrowPrune:
     def _note(self) -> None:
         """Let the layers know which connections they may leave out."""
         for matrix in self._matrices:
-            matrix.note(self._scorer.needs_gradients)
+            matrix.note(self._gathers())
 
     def _clip(self) -> None:
         if self._max_grad_norm is None:

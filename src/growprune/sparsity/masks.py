@@ -58,8 +58,9 @@ class MaskedMatrix:
         """
         if self.parameter.dim() != 2 or self.parameter.device.type != "cpu":
             return
-        if self._noted is None or self._noted.all_gradients != all_gradients:
+        if self._noted is None:
             self._noted = ActiveConnections(self.mask.numpy(), all_gradients)
+        self._noted.all_gradients = all_gradients
         note_active(self.parameter, self._noted)
 
     def fits(self, mask: Tensor) -> bool:

@@ -23,6 +23,9 @@ class Grow(Settings):
     """Optimizer steps between two growths."""
     fraction: float = Field(default=0.05, ge=0, le=1)
     """Share of all the connections of the matrix, active or not, activated at each growth."""
+    gather_every: int = Field(default=1, ge=1)
+    """Gradients of dormant connections are taken in at every so many steps, the last one before a
+    growth among them where this divides `interval`; on a CPU the steps between cost less."""
     score: GrowScore = "gradient"
     """What ranks dormant connections: the mean gradient since the last growth, a running average
     of the gradient, or chance."""
@@ -99,6 +102,8 @@ class Rewire(Settings):
     """Length of the rewiring phase in epochs."""
     interval: int = Field(default=100, ge=1)
     """Optimizer steps between two rewirings."""
+    gather_every: int = Field(default=1, ge=1)
+    """As in growth."""
     fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the active connections replaced at each rewiring."""
     grow_score: GrowScore = "gradient"
@@ -168,6 +173,12 @@ class Plan(Settings):
     def _phases_fit_together(self) -> Self:
         if self.grow is not None and self.rewire is not None:
             raise ValueError("give grow or rewire, not both")
+        learning = self.learning
+        if learning is not None and learning.gather_every > learning.interval:
+            raise ValueError(
+                f"gather_every={learning.gather_every} is longer than "
+                f"interval={learning.interval}, so some changes would see no gradients; lower it"
+            )
         if self.prune is not None and self.prune.tolerance is not None and self.learning is None:
             raise ValueError(
                 "prune.tolerance compares with the end of growth, and there is no grow or rewire "

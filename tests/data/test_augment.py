@@ -4,7 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from growprune.data import SpecAugment, spec_augment, speed_perturb
+from growprune.data import (
+    FeatureSettings,
+    SpecAugment,
+    spec_augment,
+    speed_perturb,
+    warp_frequencies,
+)
+from growprune.data.features import column_hz, mel_filters
 
 
 def noise(frames, columns, seed=0):
@@ -98,3 +105,36 @@ def test_absurd_speed_is_refused(factor):
 def test_settings_out_of_range_are_refused(changes):
     with pytest.raises(ValidationError, match=next(iter(changes))):
         SpecAugment(**changes)
+
+
+BINS = FeatureSettings(kind="log_spectrogram")
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.95, 1.0, 1.25])
+def test_warped_frequencies_come_from_where_the_formula_says(factor):
+    hertz = column_hz(BINS)
+    assert hertz[0] == 0
+    assert hertz[-1] == 8000
+    ramp = np.stack([hertz, -hertz]).astype(np.float32)  # interpolated exactly
+    found = warp_frequencies(ramp, BINS, factor)
+    came, went = 4800 * min(1, 1 / factor), 4800 * min(factor, 1)
+    below = hertz / factor
+    above = 8000 - (8000 - hertz) * (8000 - came) / (8000 - went)
+    np.testing.assert_allclose(found[0], np.where(hertz <= went, below, above), rtol=1e-5, atol=0.1)
+    np.testing.assert_array_equal(found[0], -found[1])
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.9, 1350), (1.1, 1650)])
+def test_a_resonance_moves_by_the_factor_on_mel_bands(factor, expected):
+    bands = FeatureSettings(bands=80)
+    hertz = column_hz(bands)
+    filters = -(((hertz - 1500) / 200) ** 2)[None].astype(np.float32)
+    found = hertz[warp_frequencies(filters, bands, factor)[0].argmax()]
+    assert abs(found - expected) < 50
+    np.testing.assert_array_equal(warp_frequencies(filters, bands, 1.0), filters)
+
+
+def test_mel_bands_are_where_their_triangles_peak():
+    settings = FeatureSettings(bands=20)
+    peaks = mel_filters(settings).argmax(axis=1) * 16000 / settings.transform_length
+    assert abs(peaks - column_hz(settings)).max() <= 16000 / settings.transform_length

@@ -4,7 +4,12 @@ from growprune.data.alphabet import BLANK, ENGLISH, Alphabet, normalise_text
 from growprune.data.an4 import AN4_DEV_SPEAKERS, download_an4, read_an4, verify_an4
 from growprune.data.audio import SAMPLE_RATE, audio_seconds, load_audio
 from growprune.data.audio_stream import file_pieces, pipe_pieces
-from growprune.data.augment import SpecAugment, spec_augment, speed_perturb
+from growprune.data.augment import (
+    SpecAugment,
+    spec_augment,
+    speed_perturb,
+    warp_frequencies,
+)
 from growprune.data.captions import CaptionCorpus, CaptionedImage, holds_captions, open_captions
 from growprune.data.checks import check_utterances, frames_needed
 from growprune.data.corpora import CORPORA, KnownCorpus, open_corpus, prepare
@@ -74,6 +79,7 @@ __all__ = [
     "spec_augment",
     "speed_perturb",
     "verify_an4",
+    "warp_frequencies",
     "words_of",
     "write_manifest",
     "write_words",

@@ -7,10 +7,14 @@ import numpy as np
 import soxr
 from pydantic import Field
 
+from growprune.data.features import FeatureSettings, column_hz
 from growprune.settings import Settings
 
 # Any common base serves: the resampler wants rates, only their ratio matters here.
 _BASE_RATE = 16_000
+
+_BEND_HZ = 4800.0
+"""Up to where warped frequencies are multiplied, unless the sample rate is low."""
 
 
 class SpecAugment(Settings):
@@ -69,6 +73,33 @@ def speed_perturb(wave: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1.0:
         return wave
     return soxr.resample(wave, _BASE_RATE * factor, _BASE_RATE)
+
+
+def warp_frequencies(features: np.ndarray, settings: FeatureSettings, factor: float) -> np.ndarray:
+    """Make a voice's resonances `factor` times as high, its tempo and loudness as they were.
+
+    Vocal tract length perturbation (Jaitly and Hinton 2013): frequencies are multiplied by the
+    factor as long as neither they nor what becomes of them is above 4800 Hz; the rest is moved
+    linearly, so that half the sample rate stays where it is. Columns are interpolated.
+
+    Args:
+        features: Logarithms of powers, `(frames, columns)`, not normalised; not changed.
+        settings: What the columns are.
+        factor: Such as 0.9 to 1.1.
+
+    Returns:
+        A new array of the same shape and type.
+    """
+    top = settings.sample_rate / 2
+    bend = min(_BEND_HZ, 0.9 * top)
+    came, went = [0.0, bend * min(1, 1 / factor), top], [0.0, bend * min(factor, 1), top]
+    hertz = column_hz(settings)
+    origin = np.interp(hertz, went, came)
+    place = np.interp(origin, hertz, np.arange(len(hertz)))
+    lower = place.astype(int)
+    part = (place - lower).astype(features.dtype)
+    upper = np.minimum(lower + 1, len(hertz) - 1)
+    return features[:, lower] * (1 - part) + features[:, upper] * part
 
 
 def _share(total: int, parts: int) -> int:

@@ -187,13 +187,25 @@ def mel_filters(settings: FeatureSettings) -> np.ndarray:
 
     The mel scale is `1127 ln(1 + f / 700)`; neighbouring triangles cross at half height.
     """
-    edges = np.linspace(_mel(settings.low_hz), _mel(settings.top_hz), settings.bands + 2)
+    edges = _edges(settings)
     left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     bins = _mel(np.fft.rfftfreq(settings.transform_length, 1 / settings.sample_rate))
     rise, fall = (bins - left) / (centre - left), (right - bins) / (right - centre)
     filters = np.maximum(0, np.minimum(rise, fall)).astype(np.float32)
     filters.flags.writeable = False
     return filters
+
+
+def column_hz(settings: FeatureSettings) -> np.ndarray:
+    """Frequency of every column in Hz, a mel band's where its triangle peaks."""
+    if settings.kind == "log_spectrogram":
+        return np.fft.rfftfreq(settings.transform_length, 1 / settings.sample_rate)
+    return 700 * np.expm1(_edges(settings)[1:-1] / 1127)
+
+
+def _edges(settings: FeatureSettings) -> np.ndarray:
+    """Where the mel bands begin, peak and end, on the mel scale, `(bands + 2,)`."""
+    return np.linspace(_mel(settings.low_hz), _mel(settings.top_hz), settings.bands + 2)
 
 
 def _mel(hertz: float | np.ndarray) -> float | np.ndarray:

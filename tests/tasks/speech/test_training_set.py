@@ -14,6 +14,7 @@ from growprune.data import (
     noise_powers,
     normalised,
     speed_perturb,
+    warp_frequencies,
     write_words,
 )
 from growprune.errors import DataError, RecipeError
@@ -288,3 +289,22 @@ def test_a_file_of_other_words_is_refused(utterances, words):
     others = tuple(replace(row, text="B") for row in utterances)
     with pytest.raises(DataError, match=r"words\.json: has 'AB' for utterance 0, which says 'B'"):
         training_set(others, mix_words={"words": words})
+
+
+def test_a_warped_voice_is_the_same_for_all_pieces_and_drawn_anew_each_epoch(utterances):
+    data = training_set(utterances, warp=0.2, concatenate=1.0)
+    plain = training_set(utterances, concatenate=1.0)
+    factors = []
+    for epoch in range(3):
+        powers = np.concatenate(
+            [
+                log_powers(wave(utterances[piece.index], piece.speed), FEATURES)
+                for piece in data.pieces(0, epoch)
+            ]
+        )
+        factors.append(np.random.default_rng((1, epoch, 0, 5)).uniform(0.8, 1.2))
+        expected = normalised(warp_frequencies(powers, FEATURES, factors[-1]), FEATURES)
+        np.testing.assert_allclose(data.features(0, epoch), expected, atol=1e-5)
+        np.testing.assert_array_equal(data.features(0, epoch), data.plain(0, epoch))
+        assert data.pieces(0, epoch) == plain.pieces(0, epoch)
+    assert len(set(factors)) == 3

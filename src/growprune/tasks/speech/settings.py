@@ -94,6 +94,9 @@ class DataSettings(Settings):
     features: FeatureSettings = FeatureSettings()
     speeds: tuple[PositiveFloat, ...] = Field(default=(1.0,), min_length=1)
     """Speed factors drawn from in training."""
+    warp: float = Field(default=0.0, ge=0, le=0.3)
+    """Resonances of the voice are made up to this part higher or lower in training, the factor
+    drawn evenly, by `growprune.data.warp_frequencies`."""
     mix_words: WordMix | None = None
     concatenate: Probability = 0.0
     """How often another utterance, of the same speaker where speakers are known and have more than

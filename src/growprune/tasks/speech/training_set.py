@@ -28,6 +28,7 @@ from growprune.data import (
     read_words,
     spec_augment,
     speed_perturb,
+    warp_frequencies,
 )
 from growprune.tasks.speech.settings import DataSettings
 
@@ -35,7 +36,7 @@ _CACHED_NUMBERS = 1_000_000_000
 """Features are kept in memory up to this many numbers (4 GB), then computed again each time."""
 
 # Which choice a generator is for; speeds have none.
-_MASKS, _PARTNER, _NOISE, _WORDS = 1, 2, 3, 4
+_MASKS, _PARTNER, _NOISE, _WORDS, _VOICE = 1, 2, 3, 4, 5
 
 _VOICES = 3
 """Utterances that are babble together."""
@@ -137,8 +138,13 @@ class TrainingSet:
         return spec_augment(features, self.settings.spec_augment, rng)
 
     def _log_powers(self, index: int, epoch: int) -> np.ndarray:
-        """What `pieces` are, one after another, not normalised."""
-        return np.concatenate([self._piece_powers(piece) for piece in self.pieces(index, epoch)])
+        """What `pieces` are, one after another, in a changed voice, not normalised."""
+        powers = np.concatenate([self._piece_powers(piece) for piece in self.pieces(index, epoch)])
+        warp = self.settings.warp
+        if not warp:
+            return powers
+        factor = self._rng(epoch, index, _VOICE).uniform(1 - warp, 1 + warp)
+        return warp_frequencies(powers, self.settings.features, factor)
 
     def _piece_powers(self, piece: Piece) -> np.ndarray:
         rows = self._cache.log_powers(self.utterances[piece.index], piece.speed)

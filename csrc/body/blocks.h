@@ -57,6 +57,14 @@ __attribute__((noinline)) void blocks_tile(const Matrix W, int place, int end,
     }
 }
 
+// Some bundles times n vectors, at most N.
+template <int N, class Value>
+INLINE void blocks_rest(const Matrix &W, int place, int end, const float *const *x, int n,
+                        Ending ending, float *y, ptrdiff_t y_stride) {
+    if (n == N) return blocks_tile<N, Value>(W, place, end, x, ending, y, y_stride);
+    if constexpr (N > 1) blocks_rest<N - 1, Value>(W, place, end, x, n, ending, y, y_stride);
+}
+
 // All panels times one vector. Neighbouring bundles are about as long, so the processor foresees
 // where the loops end, and squashes one bundle's sums while it reads the next one's weights.
 template <class Value>
@@ -126,10 +134,8 @@ void blocks_product(const Matrix &W, const float *const *x, int n, Ending ending
         for (; i + BLOCKS_TILE <= n; i += BLOCKS_TILE)
             blocks_tile<BLOCKS_TILE, Value>(W, place, end, x + i, ending.from(i), y + i * y_stride,
                                             y_stride);
-        for (; i + 2 <= n; i += 2)
-            blocks_tile<2, Value>(W, place, end, x + i, ending.from(i), y + i * y_stride, y_stride);
-        if (i < n)
-            blocks_tile<1, Value>(W, place, end, x + i, ending.from(i), y + i * y_stride, y_stride);
+        blocks_rest<BLOCKS_TILE - 1, Value>(W, place, end, x + i, n - i, ending.from(i),
+                                            y + i * y_stride, y_stride);
     }
 }
 

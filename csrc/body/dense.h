@@ -14,23 +14,40 @@ template <class Value> INLINE const Value *panel_weights(const Matrix &W, int pa
     return values<Value>(W.panels.values) + static_cast<int64_t>(panel) * W.columns * PANEL;
 }
 
-// One panel times N vectors.
+// One panel times N vectors; of few, the columns are in separate sums, which need not wait for each
+// other.
 template <int N, class Value>
 INLINE void dense_tile(const Matrix &W, int panel, const float *const *x, Ending ending, float *y,
                        ptrdiff_t y_stride) {
+    constexpr int SPLIT = N * PARTS >= 8 ? 1 : 8 / (N * PARTS);
     const Value *weights = panel_weights<Value>(W, panel);
     const float *rows[N];
-    Lanes sums[N] = {};
+    Lanes sums[SPLIT][N] = {};
     UNROLL for (int i = 0; i < N; ++i) rows[i] = x[i];
-    for (int c = 0; c < W.columns; ++c, weights += PANEL) {
-        const Lanes column = load_weights(weights);
-        UNROLL for (int i = 0; i < N; ++i) add_product(sums[i], column, rows[i][c]);
-    }
-    if (panel < W.rows / PANEL) return finish_tile<Value>(W, sums, panel, ending, y, y_stride);
+    const auto add = [&](Lanes *sum, int c) {
+        __builtin_prefetch(weights + PANEL * (c + AHEAD));
+        const Lanes column = load_weights(weights + PANEL * c);
+        UNROLL for (int i = 0; i < N; ++i) add_product(sum[i], column, rows[i][c]);
+    };
+    int c = 0;
+    for (; c + SPLIT <= W.columns; c += SPLIT)
+        UNROLL for (int s = 0; s < SPLIT; ++s) add(sums[s], c + s);
+    for (; c < W.columns; ++c) add(sums[0], c);
+    UNROLL for (int s = 1; s < SPLIT; ++s)
+        UNROLL for (int i = 0; i < N; ++i) sums[0][i] = sums[0][i] + sums[s][i];
+    if (panel < W.rows / PANEL) return finish_tile<Value>(W, sums[0], panel, ending, y, y_stride);
     for (int i = 0; i < N; ++i) {
-        const Lanes in_memory = sums[i];
+        const Lanes in_memory = sums[0][i];
         finish_last<Value>(W, &in_memory, panel, ending.from(i), y + i * y_stride);
     }
+}
+
+// One panel times n vectors, at most N.
+template <int N, class Value>
+INLINE void dense_rest(const Matrix &W, int panel, const float *const *x, int n, Ending ending,
+                       float *y, ptrdiff_t y_stride) {
+    if (n == N) return dense_tile<N, Value>(W, panel, x, ending, y, y_stride);
+    if constexpr (N > 1) dense_rest<N - 1, Value>(W, panel, x, n, ending, y, y_stride);
 }
 
 // One panel times one vector: `count` columns, of which column(j) is the j-th, in separate sums,
@@ -86,10 +103,8 @@ void dense_product(const Matrix &W, const float *const *x, int n, Ending ending,
         for (; i + DENSE_TILE <= n; i += DENSE_TILE)
             dense_tile<DENSE_TILE, Value>(W, panel, x + i, ending.from(i), y + i * y_stride,
                                           y_stride);
-        for (; i + 2 <= n; i += 2)
-            dense_tile<2, Value>(W, panel, x + i, ending.from(i), y + i * y_stride, y_stride);
-        if (i < n)
-            dense_tile<1, Value>(W, panel, x + i, ending.from(i), y + i * y_stride, y_stride);
+        dense_rest<DENSE_TILE - 1, Value>(W, panel, x + i, n - i, ending.from(i),
+                                          y + i * y_stride, y_stride);
     }
 }
 

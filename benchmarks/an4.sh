@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains AN4's small recogniser on the whole official training set, scores it on the test split, and
-# renews results/an4. Every step is skipped or gone on with where its result exists.
+# renews results/an4. Given again, it goes on where it was. To be called in the project's folder.
 #
 #     benchmarks/an4.sh ../an4 runs/an4 0 1 2     # corpus, folder of the runs, seeds
 set -eu

@@ -118,7 +118,7 @@ template <class Value> void check_products(const Kernels &kernels, Layout layout
     for (const auto &[rows, columns] : {std::pair{1, 1}, {16, 9}, {37, 20}, {130, 61}})
         for (const double density : {0.0, 0.03, 0.5, 1.0}) {
             const Sample W = draw<Value>(kernels, layout, rows, columns, density);
-            for (const int n : {1, 2, 3, 7, 16, 19, 66}) {
+            for (const int n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 19, 66}) {
                 Floats x = random_floats(static_cast<size_t>(n) * columns);
                 if (n == 1 && density == 0.5)
                     for (int c = 0; c < columns; ++c) x[c] *= uniform() > 0.5f;

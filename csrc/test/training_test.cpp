@@ -241,6 +241,32 @@ void check(const Kernels &kernels, Sample &sample, int threads) {
 
 } // namespace
 
+// What the hash of growprune.native.training.dropout_kept keeps.
+bool kept(uint64_t seed, uint32_t number, float keep) {
+    uint32_t bits = number + static_cast<uint32_t>(seed);
+    bits = (bits ^ (bits >> 16)) * 0x7feb352du ^ static_cast<uint32_t>(seed >> 32);
+    bits = (bits ^ (bits >> 15)) * 0x846ca68bu;
+    return (bits ^ (bits >> 16)) >> 8 < static_cast<uint32_t>(keep * 16777216.0f);
+}
+
+void check_dropout(const Kernels &kernels, const std::vector<int64_t> &sizes, int units) {
+    const uint64_t seed = 0x123456789abcdefu;
+    const float keep = 0.7f;
+    const Steps steps(sizes.data(), static_cast<int>(sizes.size()), false);
+    Room room;
+    const Record record = room.record(units, steps.all_lanes());
+    together(3, [&](const Member &member) {
+        draw_dropout(kernels, steps, seed, keep, record, member);
+    });
+    for (int t = 0; t < steps.count(); ++t)
+        for (int lane = 0; lane < steps.live[t]; ++lane)
+            for (int u = 0; u < units; ++u) {
+                const int64_t number = (steps.first_row[t] + lane) * units + u;
+                expect_close(std::string(kernels.name) + " dropout", steps.of(record, t).unit(u)[lane],
+                             kept(seed, static_cast<uint32_t>(number), keep) ? 1 / keep : 0);
+            }
+}
+
 int main() {
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     for (const Kernels *kernels : available_kernels()) {
@@ -254,6 +280,8 @@ int main() {
                         check(*kernels, sample, 1);
                         check(*kernels, sample, 3);
                     }
+        check_dropout(*kernels, ragged, 7);
+        check_dropout(*kernels, long_one, 5);
         std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);
     }
     std::printf("%d failed\n", failures);

@@ -128,7 +128,7 @@ class Pass:
         self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
 
     def forward(
-        self, x: Tensor, h: Tensor, c: Tensor, dropout: "Dropout | None", *, record: bool
+        self, x: Tensor, h: Tensor, c: Tensor, dropout: Dropout | None, *, record: bool
     ) -> tuple[tuple[Tensor, Tensor, Tensor], Tape]:
         """Outputs and last states, and the tape, filled only if `record` is set.
 
@@ -266,7 +266,7 @@ class Pass:
             [[_array(layer) for layer in gate] for gate in tape.hidden],
         )
 
-    def _scales(self, dropout: "Dropout | None") -> Nested:
+    def _scales(self, dropout: Dropout | None) -> Nested:
         """Dropout's factors for each gate's hidden layers; empty lists without dropout."""
         if dropout is None:
             return [[] for _ in self.widths]

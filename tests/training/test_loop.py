@@ -255,6 +255,10 @@ def test_weights_that_are_not_finite_stop_the_run_before_dev_is_scored(tmp_path)
                 list(model.parameters())[-1].data.fill_(float("nan"))
             return loss
 
+        def evaluate(self, model, split, device):
+            assert all(parameter.isfinite().all() for parameter in model.parameters())
+            return super().evaluate(model, split, device)
+
     with pytest.raises(TrainingError, match=r"weights of 3.bias are not finite; the last good"):
         train(Breaking(toy_recipe()), tmp_path)
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["state"]["epoch"] == 1

@@ -150,6 +150,20 @@ def test_averaging_leaves_the_training_as_it_is(tmp_path, grow_and_prune):
     assert all(torch.equal(tensor, kept[name]) for name, tensor in saved[0]["model"].items())
 
 
+@pytest.mark.parametrize("grow_and_prune", [False, True])
+def test_final_epochs_begin_from_the_mean(tmp_path, monkeypatch, grow_and_prune):
+    seen = weights_after_every_step(monkeypatch, grow_and_prune)
+    still = {"learning_rate": 0.02, "final_scale": 0.0, "final_epochs": 1}
+    task = ToyTask(toy_recipe(grow_and_prune, average_epochs=1, optimizer=still))
+    record = train(task, tmp_path)
+    weights = load_weights(tmp_path).tensors
+    for name, wanted in mean(seen[32:40]).items():  # epoch 5
+        torch.testing.assert_close(weights[name].double(), wanted, rtol=1e-6, atol=1e-8)
+        assert torch.equal(weights[name], seen[-1][name])
+        assert (weights[name] - seen[39][name]).abs().max() > 1e-4
+    assert record["epochs"][4]["dev_error"] == record["epochs"][5]["dev_error"]
+
+
 def test_the_best_mean_is_kept_when_asked(tmp_path, monkeypatch):
     seen = weights_after_every_step(monkeypatch, False)
     task = ToyTask(toy_recipe(False, keep="best", average_epochs=3))
@@ -163,9 +177,14 @@ def test_the_best_mean_is_kept_when_asked(tmp_path, monkeypatch):
 
 # Steps of epoch 4 and 6, the first and the last of epoch 5; 8 make an epoch.
 @pytest.mark.parametrize("step", [30, 32, 33, 39, 40, 45])
-@pytest.mark.parametrize("grow_and_prune", [False, True])
-def test_a_mean_under_way_is_resumed_bit_for_bit(tmp_path, step, grow_and_prune):
-    recipe = toy_recipe(grow_and_prune, average_epochs=2, checkpoint_minutes=0.0)
+@pytest.mark.parametrize(("grow_and_prune", "final"), [(False, 0), (True, 0), (True, 1)])
+def test_a_mean_under_way_is_resumed_bit_for_bit(tmp_path, step, grow_and_prune, final):
+    recipe = toy_recipe(
+        grow_and_prune,
+        average_epochs=2 - final,
+        checkpoint_minutes=0.0,
+        optimizer={"learning_rate": 0.02, "final_scale": 0.1, "final_epochs": final},
+    )
     train(ToyTask(recipe), tmp_path / "whole")
     with pytest.raises(TrainingError, match=f"epoch {step // 8 + 1}, step {step % 8 + 1} "):
         train(ToyTask(recipe, poison=step), tmp_path / "stopped")

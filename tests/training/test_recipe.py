@@ -63,7 +63,11 @@ def test_overrides_are_read_as_toml_else_as_text():
         (["training.optimizer.final_epochs=120"], "final_epochs is 120, which leaves no epoch of"),
         (
             ["training.average_epochs=97"],
-            "average_epochs is 97, but the plan leaves only 96 of the",
+            "average_epochs is 97, but the plan and the final epochs leave only 96 of the",
+        ),
+        (
+            ["training.average_epochs=95", "training.optimizer.final_epochs=2"],
+            "leave only 94 of the 120 epochs",
         ),
         (["training.average_epochs=121"], "there are only 120 epochs; lower it"),
         (

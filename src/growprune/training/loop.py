@@ -190,10 +190,8 @@ class _Trainer:
 
     def _epoch(self, bars: Progress, bar: TaskID) -> None:
         steps = self._epoch_steps()
-        if self.state.step == 0 and self._begins_final_epochs():
-            self.optimizer.state.clear()
-        if self.state.step == 0 and self._begins_average():
-            self.average = _averaging(self.model)
+        if self.state.step == 0:
+            self._begin_epoch()
         bars.update(
             bar,
             description=f"epoch {self.state.epoch + 1}/{self.settings.epochs} {self.phase}",
@@ -216,13 +214,17 @@ class _Trainer:
         self._close_epoch(len(steps), scores)
         self.save()
 
-    def _begins_final_epochs(self) -> bool:
-        final = self.settings.optimizer.final_epochs
-        return final > 0 and self.state.epoch == self.settings.epochs - final
-
-    def _begins_average(self) -> bool:
-        averaged = self.settings.average_epochs
-        return averaged > 0 and self.state.epoch == self.settings.epochs - averaged
+    def _begin_epoch(self) -> None:
+        """Begin the average, or the final epochs from it."""
+        final, averaged = self.settings.optimizer.final_epochs, self.settings.average_epochs
+        left = self.settings.epochs - self.state.epoch
+        if final and left == final:
+            if self.average:
+                self.model.load_state_dict(self.average.module.state_dict())
+                self.average = None
+            self.optimizer.state.clear()
+        if averaged and left == final + averaged:
+            self.average = _averaging(self.model)
 
     def _epoch_steps(self) -> list[list[int]]:
         """This process's share of the epoch's batches; every process takes equally many."""

@@ -31,9 +31,9 @@ class OptimizerSettings(Settings):
 
     `learning_rate` is the highest rate reached. Schedules, over the whole run's steps:
     `one_cycle` rises linearly over the first `warmup` part, then falls along a cosine to
-    `final_scale` times the rate, and stays there for the last `final_epochs`, which the optimizer
-    begins without what it remembers of the epochs before; `exponential` divides by `anneal` after
-    each epoch; `constant`.
+    `final_scale` times the rate, and stays there for the last `final_epochs`; `exponential` divides
+    by `anneal` after each epoch; `constant`. Whatever the schedule, the optimizer begins the last
+    `final_epochs` without what it remembers of the epochs before.
     """
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -69,7 +69,8 @@ class TrainingSettings(Settings):
     average_epochs: NonNegativeInt = 0
     """Stochastic weight averaging (Izmailov et al., arXiv 1803.05407) over so many last epochs:
     the mean of the parameters after each of their steps, all steps alike, is what dev is scored
-    with and what is kept, while training goes on from the weights as they are. The paper samples
+    with and what is kept, while training goes on from the weights as they are. The optimizer's
+    `final_epochs` follow them, and begin from that mean. The paper samples
     once an epoch; every step costs one more pass over the weights and gives short runs as many
     samples as long ones. Connections must not change in these epochs. Batch norm is refused: its
     running statistics belong to the weights of a step and not to the mean, whose own would take a
@@ -162,12 +163,13 @@ def _check_epochs(recipe: Recipe, source: str) -> None:
             f"of the {recipe.training.epochs} to learn in; lower it"
         )
     averaged = recipe.training.average_epochs
-    settled = recipe.training.epochs - (recipe.plan.changing_epochs if recipe.plan else 0)
+    changing = recipe.plan.changing_epochs if recipe.plan else 0
+    settled = recipe.training.epochs - changing - final
     if averaged > settled:
         raise RecipeError(
-            f"recipe {source}: training.average_epochs is {averaged}, but the plan leaves only "
-            f"{settled} of the {recipe.training.epochs} epochs in which no connections change; "
-            "lower it or shorten the plan's phases"
+            f"recipe {source}: training.average_epochs is {averaged}, but the plan and the final "
+            f"epochs leave only {settled} of the {recipe.training.epochs} epochs in which no "
+            "connections change; lower it or shorten the plan's phases"
         )
 
 

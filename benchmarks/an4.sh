@@ -1,8 +1,10 @@
 #!/bin/sh
-# Trains AN4's small recogniser on the whole official training set, scores it on the test split, and
-# renews results/an4. Given again, it goes on where it was. To be called in the project's folder.
+# Trains AN4's final recognisers on the whole official training set, scores them on the test split,
+# and renews results/an4. Given again, it goes on where it was. To be called in the project's folder.
 #
 #     benchmarks/an4.sh ../an4 runs/an4 0 1 2     # corpus, folder of the runs, seeds
+#
+# RECIPES="an4-small-final" trains some of them only.
 set -eu
 data=$1 out=$2
 shift 2
@@ -12,12 +14,14 @@ words="$out/words.json"
 mkdir -p "$out"
 growprune train an4-aligner --data "$data" --out "$out/aligner" --set "$both" --resume
 test -e "$words" || growprune data align "$out/aligner" --data "$data" --out "$words"
-for seed in "$@"; do
-    run="$out/an4-small-final-seed$seed"
-    growprune train an4-small-final --data "$data" --out "$run" --seed "$seed" --resume \
-        --set "data.mix_words.words=$words"
-    growprune evaluate "$run"
-    growprune evaluate "$run" --split test --beam 16 --lm-order 3
-    cp "$run/record.json" "results/an4/records/an4-small-final-seed$seed.json"
+for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-final}; do
+    for seed in "$@"; do
+        run="$out/$recipe-seed$seed"
+        growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume \
+            --set "data.mix_words.words=$words"
+        growprune evaluate "$run"
+        growprune evaluate "$run" --split test --beam 16 --lm-order 3
+        cp "$run/record.json" "results/an4/records/$recipe-seed$seed.json"
+    done
 done
 python "$here/an4.py" results/an4/records/*.json --out results/an4

@@ -67,6 +67,7 @@ def test_curves_show_the_record(tmp_path, make_record):
         {"dev_loss": 1.9},
         {"dev_wer": 0.4},
         {"density": 0.3},
+        {"seconds": 7.0},
     ):
         changed = draw(epochs=[epochs[0], epochs[1], epochs[2] | change])
         assert changed.shape != base.shape or (changed != base).any(), change

@@ -27,7 +27,7 @@ _CELLS = 96
 
 
 def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
-    """Draw dev error rate or CIDEr-D, losses and density over the epochs, a column per recipe.
+    """Draw dev scores, losses, density and time over the epochs, a column per recipe.
 
     Seeds share a column; phases of training are shaded. Rows share their scale over the recipes.
 
@@ -44,6 +44,8 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
         rows.insert(0, _draw_cider_d)
     if any(epoch.dev_wer is not None for epoch in epochs):
         rows.insert(0, _draw_error_rate)
+    if any(epoch.seconds is not None for epoch in epochs):
+        rows.append(_draw_seconds)
     tints = dict(zip(dict.fromkeys(e.phase for e in epochs), _PHASES * len(epochs), strict=False))
     figure = Figure(figsize=(1 + 5 * len(groups), 1 + 2.4 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(groups), sharex="col", sharey="row", squeeze=False)
@@ -61,7 +63,7 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
         column[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, draw in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(_LABELS[draw], **_FONT)
-    _add_legends(figure, grid, groups, tints)
+    _add_legends(figure, grid, rows.index(_draw_loss), groups, tints)
     _save(figure, path)
 
 
@@ -173,11 +175,18 @@ def _draw_density(axes: Axes, run: Record, style: str) -> None:
     axes.set_ylim(0, 104)
 
 
+def _draw_seconds(axes: Axes, run: Record, style: str) -> None:
+    seconds = [math.nan if e.seconds is None else e.seconds for e in run.epochs]
+    axes.plot(_numbers(run), seconds, style, color="black")
+    axes.set_ylim(bottom=0)
+
+
 _LABELS = {
     _draw_error_rate: "dev word error rate (%)",
     _draw_cider_d: "dev CIDEr-D",
     _draw_loss: "loss",
     _draw_density: "active connections (%)",
+    _draw_seconds: "seconds an epoch",
 }
 
 
@@ -196,6 +205,7 @@ def _shade_phases(axes: Axes, epochs: Sequence[Epoch], tints: Mapping[str, str])
 def _add_legends(
     figure: Figure,
     grid: NDArray[np.object_],
+    losses_row: int,
     groups: Mapping[str, Sequence[Record]],
     tints: Mapping[str, str],
 ) -> None:
@@ -209,7 +219,7 @@ def _add_legends(
         title="phase of training",
         frameon=False,
     )
-    losses = grid[-2, -1]
+    losses = grid[losses_row, -1]
     losses.plot([], [], color=_TRAIN, label="train")
     losses.plot([], [], color=_DEV, label="dev")
     losses.legend(loc="upper right", fontsize=9)

@@ -20,7 +20,10 @@ class _Part(BaseModel):
 
 
 class Epoch(_Part):
-    """One point of a run's curves; error rates are fractions, CIDEr-D is in [0, 10]."""
+    """One point of a run's curves; error rates are fractions, CIDEr-D is in [0, 10].
+
+    `seconds` are those of training and of scoring dev.
+    """
 
     epoch: int
     phase: str
@@ -29,6 +32,7 @@ class Epoch(_Part):
     dev_wer: float | None = None
     dev_cider_d: float | None = None
     density: float | None = None
+    seconds: float | None = None
 
 
 class Matrix(_Part):

@@ -4,8 +4,9 @@
     python benchmarks/epoch.py neuraltalk-hlstm-gp --data ../flickr8k --features FILE.npz
 
 Steps of the recipe's second epoch, after as many to warm up. A recipe with a plan is measured
-twice: at its seed density, and pruned to its last. "Recurrent" are the passes of the recurrent
-layers within forward and backward, from torch's profiler over the same steps once more.
+twice: at its seed density, and pruned to its last. Each state's steps are taken with the compiled
+kernels and with torch's products in their place. "Recurrent" are the passes of the recurrent layers
+within forward and backward, from torch's profiler over the same steps once more.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from machine import describe, write_figures
 from torch.profiler import ProfilerActivity, profile
 
 from growprune.files import write_text
-from growprune.nn import training_engine
+from growprune.native import training
 from growprune.sparsity import GrowPrune
 from growprune.tasks import open_recipe, open_task
 from growprune.training import Recipe, Task
@@ -58,8 +59,9 @@ class Stepper:
         while self.growprune.phase in ("grow", "rewire", "prune"):
             self.growprune.end_epoch(held)
 
-    def seconds(self) -> dict[str, float]:
+    def seconds(self, engine: str) -> dict[str, float]:
         """Seconds a step spends in each part, and in the recurrent layers."""
+        training._engine = engine
         self._run()
         spent = self._run()
         with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -121,30 +123,32 @@ def measure(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row for each state of the recipe's network."""
     recipe = open_recipe(name)
     stepper = Stepper(recipe, open_task(recipe, args.data, args.features), args.steps)
-    rows = [row_of(recipe, stepper)]
+    rows = rows_of(recipe, stepper)
     if stepper.growprune:
         stepper.prune()
-        rows.append(row_of(recipe, stepper))
+        rows += rows_of(recipe, stepper)
     return rows
 
 
-def row_of(recipe: Recipe, stepper: Stepper) -> dict[str, Any]:
-    """What is measured of a network as it is."""
+def rows_of(recipe: Recipe, stepper: Stepper) -> list[dict[str, Any]]:
+    """What is measured of a network as it is, by each engine."""
     density = stepper.growprune.density() if stepper.growprune else 1.0
-    row = {"recipe": recipe.name, "engine": training_engine(), "density": density}
-    return row | stepper.seconds()
+    return [
+        {"recipe": recipe.name, "engine": engine, "density": density} | stepper.seconds(engine)
+        for engine in training.ENGINES
+    ]
 
 
 def report(rows: list[dict[str, Any]], threads: int) -> str:
     """A table, as Markdown."""
     names = (*PARTS, "recurrent")
     lines = ["# Parts of a training step", "", f"{describe(threads)}. Milliseconds.", ""]
-    lines.append("| recipe | density | step | " + " | ".join(names) + " |")
-    lines.append("| --- |" + " ---: |" * (2 + len(names)))
+    lines.append("| recipe | density | engine | step | " + " | ".join(names) + " |")
+    lines.append("| --- | ---: | --- |" + " ---: |" * (1 + len(names)))
     for row in rows:
         step = sum(row[part] for part in PARTS)
         values = " | ".join(f"{1e3 * value:.1f}" for value in (step, *(row[n] for n in names)))
-        lines.append(f"| {row['recipe']} | {row['density']:.3f} | {values} |")
+        lines.append(f"| {row['recipe']} | {row['density']:.3f} | {row['engine']} | {values} |")
     return "\n".join(lines) + "\n"
 
 

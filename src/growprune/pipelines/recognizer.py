@@ -188,5 +188,5 @@ def _speech(model: runtime.Model, source: str) -> _Speech:
 def _no_stream(source: str, reason: str) -> ModelFileError:
     return ModelFileError(
         f"{source}: cannot stream ({reason}); train a unidirectional model with running "
-        "normalisation, such as the recipe an4-hlstm-gp-streaming"
+        "normalisation, such as the recipe an4-small-streaming"
     )

@@ -1,7 +1,15 @@
 """Recurrent layers whose gates are small networks."""
 
 from growprune.native.training import training_engine
+from growprune.nn.dropout import Dropout
 from growprune.nn.hlstm import HLSTM, HLSTMCell
 from growprune.nn.lstm import leave_out_dormant, native_forward
 
-__all__ = ["HLSTM", "HLSTMCell", "leave_out_dormant", "native_forward", "training_engine"]
+__all__ = [
+    "HLSTM",
+    "Dropout",
+    "HLSTMCell",
+    "leave_out_dormant",
+    "native_forward",
+    "training_engine",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from growprune.metrics import Operation
-from growprune.nn import HLSTM
+from growprune.nn import HLSTM, Dropout
 from growprune.tasks.captioning.settings import ModelSettings
 
 State = tuple[torch.Tensor, torch.Tensor]
@@ -29,7 +29,7 @@ class CaptionModel(nn.Module):
         super().__init__()
         self.settings = settings
         self.normalise = feature_norm(settings.normalise, width)
-        self.feature_dropout = nn.Dropout(settings.feature_dropout)
+        self.feature_dropout = Dropout(settings.feature_dropout)
         self.image = nn.Linear(width, settings.embedding_size)
         self.embedding = nn.Embedding(words, settings.embedding_size)
         recurrent = settings.recurrent
@@ -43,7 +43,7 @@ class CaptionModel(nn.Module):
             gate_dropout=recurrent.gate_dropout,
             negative_slope=recurrent.negative_slope,
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.output = nn.Linear(recurrent.hidden_size, words)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if settings.tied:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from growprune.metrics import Operation
-from growprune.nn import HLSTM
+from growprune.nn import HLSTM, Dropout
 from growprune.tasks.speech.settings import (
     ConvolutionSettings,
     FrontEndSettings,
@@ -149,7 +149,7 @@ class ConvolutionBlock(nn.Module):
             )
         self.norm = frame_norm(shared.norm, self.channels)
         self.activation = nn.Hardtanh(0, 20) if shared.activation == "hardtanh" else nn.LeakyReLU()
-        self.dropout = nn.Dropout(shared.dropout)
+        self.dropout = Dropout(shared.dropout)
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map `(batch, time, positions, channels)` to the same with this block's sizes."""
@@ -188,7 +188,7 @@ class RecurrentStack(nn.Module):
         self.norms = nn.ModuleList(
             frame_norm(settings.norm, self.output_size) for _ in range(settings.layers)
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> list[torch.Tensor]:
         """Map `(batch, time, input)` to every layer's output, `(batch, time, output_size)` each."""

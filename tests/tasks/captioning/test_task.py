@@ -424,9 +424,8 @@ def test_a_recipe_is_trained_on_the_layout_of_mscoco(real_data, tmp_path, monkey
     recipe = open_recipe(
         "neuraltalk-hlstm-gp",
         [*SMALL, "model.recurrent.gate_hidden_sizes=[8]", "training.batch_size=32",
-         "training.epochs=4", "training.average_epochs=1", "plan.grow.epochs=1",
-         "plan.grow.interval=5", "plan.prune.rounds=1", "plan.shift.epochs=1",
-         "plan.granularity='weight'"],
+         "training.epochs=4", "plan.grow.epochs=1", "plan.grow.interval=5", "plan.prune.rounds=1",
+         "plan.shift.epochs=1", "plan.granularity='weight'"],
     )  # fmt: skip
     record = train(open_task(recipe, folder, tmp_path / "features", 0), tmp_path / "run", seed=0)
     assert sum(split["images"] for split in record["data"]["splits"].values()) == 100

@@ -21,7 +21,9 @@ for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-fi
             --set "data.mix_words.words=$words"
         growprune evaluate "$run"
         growprune evaluate "$run" --split test --beam 16 --lm-order 3
-        cp "$run/record.json" "results/an4/records/$recipe-seed$seed.json"
     done
+done
+for run in "$out"/*-final-seed*; do  # only now: a record says whether files here have changed
+    cp "$run/record.json" "results/an4/records/${run##*/}.json"
 done
 python "$here/an4.py" results/an4/records/*.json --out results/an4

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <thread>
 #include <utility>
-#include <vector>
 
 namespace growprune {
 
@@ -14,13 +13,11 @@ namespace growprune {
 // longer than falling asleep does, but give way where there are more threads than cores.
 class Barrier {
   public:
-    explicit Barrier(int members) : members_(members), missing_(members) {}
-
-    void wait() {
-        if (members_ == 1) return;
+    void wait(int members) {
+        if (members == 1) return;
         const int round = round_.load(std::memory_order_relaxed);
-        if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-            missing_.store(members_, std::memory_order_relaxed);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members - 1) {
+            arrived_.store(0, std::memory_order_relaxed);
             round_.store(round + 1, std::memory_order_release);
             return;
         }
@@ -30,9 +27,7 @@ class Barrier {
 
   private:
     static constexpr int SPINS = 4000;
-    const int members_;
-    std::atomic<int> missing_;
-    std::atomic<int> round_{0};
+    std::atomic<int> arrived_{0}, round_{0};
 };
 
 // A member of a team, and the share of anything that is its own.
@@ -40,6 +35,8 @@ struct Member {
     int number;
     int members;
     Barrier &barrier;
+
+    void wait() const { barrier.wait(members); }
 
     // Of `n` things in pieces of `piece`, those from first to second.
     std::pair<int, int> share(int n, int piece = 1) const {
@@ -51,14 +48,15 @@ struct Member {
     }
 };
 
-// Calls work(member) on each of so many threads, the caller's among them. It must not throw.
-template <class Work> void together(int members, const Work &work) {
-    Barrier barrier(members);
-    std::vector<std::thread> others;
-    for (int number = 1; number < members; ++number)
-        others.emplace_back([&, number] { work(Member{number, members, barrier}); });
-    work(Member{0, members, barrier});
-    for (std::thread &other : others) other.join();
+// A team of at most so many threads, the caller's among them, calls run(work, member).
+void run_team(int most, void (*run)(const void *work, const Member &member), const void *work);
+
+// Calls work(member) on each of at most so many threads. It must not throw.
+template <class Work> void together(int most, const Work &work) {
+    const auto run = [](const void *work, const Member &member) {
+        (*static_cast<const Work *>(work))(member);
+    };
+    run_team(most, run, &work);
 }
 
 } // namespace growprune

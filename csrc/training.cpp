@@ -299,7 +299,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
         const auto [u0, u1] = member.share(H, GROUP);
         transpose_in(h, H, u0, u1, f.h[0].array(all), batch);
         transpose_in(c, H, u0, u1, f.c.array(all), batch);
-        member.barrier.wait();
+        member.wait();
 
         const int lanes = piece_of(ih_);
         int piece = 0; // whole ones, so that sums do not depend on the number of threads
@@ -310,7 +310,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                                     steps.of(tape.x, chunk).at_lane(lane), bias, false,
                                     steps.of(first, chunk).at_lane(lane),
                                     std::min(lanes, chunk.lanes - lane));
-        member.barrier.wait();
+        member.wait();
 
         for (int i = 0; i < steps.count(); ++i) {
             const int t = steps.at(i), n = steps.lanes[t];
@@ -330,7 +330,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                 activate(k, 0, first_of(k), r0, r1);
             }
             for (int s = 1; s <= deepest(); ++s) {
-                member.barrier.wait();
+                member.wait();
                 for (int k = 0; k < GATES; ++k) {
                     if (s >= depth(k)) continue;
                     const auto [r0, r1] = member.share(width(k, s), GROUP);
@@ -361,7 +361,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
             cell.all_lanes = all;
             kernels.cell(cell, u0, u1);
             transpose_out(after, outputs + steps.first_row[t] * H, H, u0, u1, steps.live[t]);
-            member.barrier.wait();
+            member.wait();
         }
         transpose_out(f.h[steps.count() % 2].array(all), last_h, H, u0, u1, batch);
         transpose_out(f.c.array(all), last_c, H, u0, u1, batch);
@@ -422,7 +422,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
         const LaneArray doutput = b.doutput.array(b.stride), dstate = b.dh.array(b.stride);
         transpose_in(dlast_h, H, u0, u1, dstate, batch);
         transpose_in(dlast_c, H, u0, u1, b.dc.array(b.stride), batch);
-        member.barrier.wait();
+        member.wait();
 
         for (int i = steps.count() - 1; i >= 0; --i) {
             const int t = steps.at(i), n = steps.lanes[t], live = steps.live[t];
@@ -446,7 +446,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
             cell.lanes = n;
             cell.live = live;
             kernels.cell_back(cell, u0, u1);
-            member.barrier.wait();
+            member.wait();
 
             for (int s = deepest(); s > 0; --s) {
                 for (int k = 0; k < GATES; ++k) {
@@ -459,14 +459,14 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
                                           step_of(tape.hidden[k][s - 1]), delta_of(k, s - 1), r0,
                                           r1, n);
                 }
-                member.barrier.wait();
+                member.wait();
             }
 
             // Sequences that are not alive at this step keep the gradients of their states.
             const LaneArray to = live == batch ? dstate : b.spare.array(b.stride);
             kernels.product(b.hh.part(0), u0, u1, b.first.array(b.stride), nullptr, false, to, n);
             if (live < batch) copy_lanes(to, dstate, u0, u1, live);
-            member.barrier.wait();
+            member.wait();
         }
         transpose_out(dstate, dh, H, u0, u1, batch);
         transpose_out(b.dc.array(b.stride), dc, H, u0, u1, batch);

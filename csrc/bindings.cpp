@@ -144,6 +144,13 @@ using Rows = Array<const float, 2>;
 using Lanes2 = Array<float, 2>;
 using Nested = std::vector<std::vector<std::optional<Lanes2>>>;
 
+// Memory of (units, lanes), for Python to keep as long as it needs it.
+nb::ndarray<nb::numpy, float> lanes_of_memory(size_t units, size_t lanes) {
+    auto memory = std::make_unique<Memory>(std::max<size_t>(1, units * lanes));
+    const nb::capsule owner(memory.get(), [](void *m) noexcept { delete static_cast<Memory *>(m); });
+    return nb::ndarray<nb::numpy, float>(memory.release()->data(), {units, lanes}, owner);
+}
+
 Record record_of(const Lanes2 &array) { return {array.data(), static_cast<int>(array.shape(0))}; }
 
 Record record_of(const std::optional<Lanes2> &array) {
@@ -288,6 +295,7 @@ void bind_training(nb::module_ &module) {
         .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
              "tape"_a, "first"_a, "stages"_a, "gates"_a, "dx"_a.none(), "dh"_a, "dc"_a,
              "threads"_a);
+    module.def("lanes_of_memory", lanes_of_memory, "units"_a, "lanes"_a);
     module.def("connection_gradient",
                [](const Path &path, const Connections &connections, const Steps &steps,
                   const Lanes2 &delta, const Lanes2 &x, const Lanes2 &gradient, int threads) {

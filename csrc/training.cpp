@@ -82,11 +82,7 @@ Bands arrange(const Connections::Order &order, const std::vector<int> &parts) {
 
 } // namespace
 
-Lines::Lines(size_t n)
-    : data_(n ? static_cast<float *>(::operator new[](sizeof(float) * n, std::align_val_t(64)))
-              : nullptr) {
-    std::fill_n(data(), n, 0.0f);
-}
+Lines::Lines(size_t n) : memory_(n) { std::fill_n(data(), n, 0.0f); }
 
 Connections::Connections(const uint8_t *mask, int rows, int columns)
     : rows_(rows), columns_(columns) {

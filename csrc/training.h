@@ -3,28 +3,25 @@
 #pragma once
 
 #include "kernels.h"
+#include "memory.h"
 #include "team.h"
 
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
 namespace growprune {
 
-// Floats that begin on a cache line, zeros at first.
+// Floats that are zeros at first.
 class Lines {
   public:
     explicit Lines(size_t n = 0);
-    float *data() const { return data_.get(); }
+    float *data() const { return memory_.data(); }
     LaneArray array(int64_t stride) const { return {data(), static_cast<ptrdiff_t>(stride)}; }
 
   private:
-    struct Free {
-        void operator()(float *p) const { ::operator delete[](p, std::align_val_t(64)); }
-    };
-    std::unique_ptr<float[], Free> data_;
+    Memory memory_;
 };
 
 // The arrangement of sparse LaneMatrix parts, all but the weights. Rows count from their part's

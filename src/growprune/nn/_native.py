@@ -142,10 +142,10 @@ class Pass:
         hidden_size, lanes = h.shape[1], self._lanes
         kept = lanes if record else 0
         tape = Tape(
-            x.new_empty(x.shape[1], lanes),
-            x.new_empty(3, hidden_size, kept),
-            x.new_empty(4, hidden_size, kept),
-            [[x.new_empty(width, kept) for width in gate] for gate in self.widths],
+            self._room(x.shape[1], lanes),
+            self._room(3 * hidden_size, kept).view(3, hidden_size, kept),
+            self._room(4 * hidden_size, kept).view(4, hidden_size, kept),
+            [[self._room(width, kept) for width in gate] for gate in self.widths],
             self._scales(dropout),
         )
         outputs = x.new_empty(len(x), hidden_size)
@@ -160,7 +160,7 @@ class Pass:
             _array(c),
             bias,
             [[None if b is None else _array(b) for b in gate] for gate in self._later_biases],
-            _array(x.new_empty(len(self._first[0]), lanes)),
+            _array(self._room(len(self._first[0]), lanes)),
             self._bound(tape, record),
             _array(outputs),
             _array(last_h),
@@ -175,11 +175,10 @@ class Pass:
         """Gradients of x, h, c and the parameters; None where not needed."""
         doutputs, dlast_h, dlast_c = grads
         need_x, _, _, need_ih, need_hh, *need_biases = needed[:7]
-        first = doutputs.new_empty(len(self._first[0]), self._lanes)
-        stages = [[torch.empty_like(a) for a in gate[1:]] for gate in tape.hidden]
+        first = self._room(len(self._first[0]), self._lanes)
+        stages = [[self._room(*a.shape) for a in gate[1:]] for gate in tape.hidden]
         gates = [
-            torch.empty_like(gate if widths else gate[:0])
-            for gate, widths in zip(tape.gates, self.widths, strict=True)
+            self._room(tape.gates.shape[1] if widths else 0, self._lanes) for widths in self.widths
         ]
         dx = doutputs.new_empty(len(doutputs), len(tape.x)) if need_x else None
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
@@ -276,9 +275,13 @@ class Pass:
         ]
 
     def _scale(self, keep: float, width: int, seed: int) -> Tensor:
-        lanes = torch.empty(width, self._lanes)
+        lanes = self._room(width, self._lanes)
         self._steps.dropout(self._path, seed, keep, _array(lanes), self._threads)
         return lanes
+
+    def _room(self, units: int, lanes: int) -> Tensor:
+        """Memory that is kept for the next pass, (units, lanes)."""
+        return torch.from_numpy(self._kernels.lanes_of_memory(units, lanes))
 
     def _trained(self, weight: Tensor) -> Any:
         active = self._active[id(weight)]

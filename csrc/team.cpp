@@ -1,6 +1,7 @@
 #include "team.h"
 
 #include <dlfcn.h>
+#include <thread>
 #include <vector>
 
 namespace growprune {

@@ -3,31 +3,61 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
-#include <thread>
+#include <mutex>
 #include <utility>
 
 namespace growprune {
 
 // Lets all members of a team wait for each other. They wait awake, since a step of a layer takes no
-// longer than falling asleep does, but give way where there are more threads than cores.
+// longer than falling asleep does. Who waits for long falls asleep all the same: there may be more
+// threads than cores, or the others are kept from this very core, which the system does not part
+// threads from that only yield.
 class Barrier {
   public:
     void wait(int members) {
         if (members == 1) return;
-        const int round = round_.load(std::memory_order_relaxed);
-        if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members - 1) {
-            arrived_.store(0, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
+        const int round = round_.load();
+        if (arrived_.fetch_add(1) == members - 1) {
+            arrived_.store(0);
+            round_.store(round + 1);
+            if (asleep_.load()) wake();
             return;
         }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
-            if (spins > SPINS) std::this_thread::yield();
+        for (int spins = 0; spins < SPINS; ++spins) {
+            if (round_.load(std::memory_order_acquire) != round) return;
+            rest();
+        }
+        sleep(round);
     }
 
   private:
+    // Some tens of microseconds.
     static constexpr int SPINS = 4000;
-    std::atomic<int> arrived_{0}, round_{0};
+
+    static void rest() {
+#if defined(__SSE2__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    // Either the last to arrive sees that someone sleeps, or who falls asleep sees the new round.
+    void sleep(int round) {
+        ++asleep_;
+        std::unique_lock<std::mutex> lock(mutex_);
+        new_round_.wait(lock, [&] { return round_.load() != round; });
+        --asleep_;
+    }
+
+    void wake() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        new_round_.notify_all();
+    }
+
+    std::atomic<int> arrived_{0}, round_{0}, asleep_{0};
+    std::mutex mutex_;
+    std::condition_variable new_round_;
 };
 
 // A member of a team, and the share of anything that is its own.

@@ -148,7 +148,7 @@ class Pass:
             [[self._room(width, kept) for width in gate] for gate in self.widths],
             self._scales(dropout),
         )
-        outputs = x.new_empty(len(x), hidden_size)
+        outputs = self._room(len(x), hidden_size)
         last_h, last_c = torch.empty_like(h), torch.empty_like(c)
         bias = None
         if self._bias_ih is not None and self._bias_hh is not None:
@@ -176,7 +176,7 @@ class Pass:
         deltas = self._deltas(tape, needed[3:])
         sums = self._sums(deltas, tape, needed[3:])
         unlike = {id(one): one for one in sums if one}.values()  # both first biases have one
-        dx = doutputs.new_empty(len(doutputs), len(tape.x)) if needed[0] else None
+        dx = self._room(len(doutputs), len(tape.x)) if needed[0] else None
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
         self._layer.backward(
             self._steps,

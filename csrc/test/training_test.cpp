@@ -4,10 +4,12 @@
 #include "../paths.h"
 #include "../training.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <random>
 #include <string>
+#include <thread>
 
 using namespace growprune;
 
@@ -270,7 +272,40 @@ void check_dropout(const Kernels &kernels, const std::vector<int64_t> &sizes, in
             }
 }
 
+// Members that have fallen asleep see what the last to arrive has done.
+void check_barrier() {
+    int rounds = 0;
+    std::vector<int> seen(3);
+    together(3, [&](const Member &member) {
+        for (int round = 0; round < 20; ++round) {
+            if (member.number == round % member.members) {
+                if (round % 4 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                ++rounds;
+            }
+            member.wait();
+            seen[member.number] += rounds;
+            member.wait();
+        }
+    });
+    for (const int sum : seen) expect_close("rounds seen", sum, 20 * 21 / 2);
+}
+
+void check_memory() {
+    const float *before;
+    {
+        const Memory first(100000);
+        before = first.data();
+    }
+    const Memory again(99000), other(99000);
+    expect_close("memory is kept", again.data() == before, 1);
+    expect_close("memory is one's own", other.data() == before, 0);
+    for (const Memory *memory : {&again, &other})
+        expect_close("begins on a line", reinterpret_cast<uintptr_t>(memory->data()) % 64, 0);
+}
+
 int main() {
+    check_barrier();
+    check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     for (const Kernels *kernels : available_kernels()) {
         const int before = checks;

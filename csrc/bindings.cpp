@@ -11,6 +11,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
@@ -18,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -144,7 +146,16 @@ using Rows = Array<const float, 2>;
 using Lanes2 = Array<float, 2>;
 using Nested = std::vector<std::vector<std::optional<Lanes2>>>;
 
-Record record_of(const Lanes2 &array) { return {array.data(), static_cast<int>(array.shape(0))}; }
+// Memory of (units, lanes), for Python to keep as long as it needs it.
+nb::ndarray<nb::numpy, float> lanes_of_memory(size_t units, size_t lanes) {
+    auto memory = std::make_unique<Memory>(std::max<size_t>(1, units * lanes));
+    const nb::capsule owner(memory.get(), [](void *m) noexcept { delete static_cast<Memory *>(m); });
+    return nb::ndarray<nb::numpy, float>(memory.release()->data(), {units, lanes}, owner);
+}
+
+Record record_of(const Lanes2 &array) {
+    return {array.data(), static_cast<int>(array.shape(0)), static_cast<int64_t>(array.shape(1))};
+}
 
 Record record_of(const std::optional<Lanes2> &array) {
     return array ? record_of(*array) : Record{};
@@ -177,13 +188,13 @@ struct Trained {
 struct BoundTape {
     Lanes2 x;
     Nested scales;
-    std::optional<Lanes2> h_before, c_before, tanh_c;
+    std::optional<Lanes2> h_before, c_before;
     std::vector<Lanes2> gates;
     Nested hidden;
 
     Tape view() const {
         return {record_of(x), per_stage(scales), record_of(h_before), record_of(c_before),
-                record_of(tanh_c), records_of(gates), per_stage(hidden)};
+                records_of(gates), per_stage(hidden)};
     }
 };
 
@@ -210,8 +221,8 @@ struct BoundLayer {
 void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, const Rows &h,
                    const Rows &c, const std::optional<Floats> &bias,
                    const std::vector<std::vector<std::optional<Floats>>> &later_biases,
-                   const Lanes2 &first, const BoundTape &tape, const Lanes2 &outputs,
-                   const Lanes2 &last_h, const Lanes2 &last_c, int threads) {
+                   const BoundTape &tape, const Lanes2 &outputs, const Lanes2 &last_h,
+                   const Lanes2 &last_c, int threads) {
     Biases biases;
     for (const auto &gate : later_biases) {
         biases.emplace_back();
@@ -220,20 +231,31 @@ void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, c
     const Tape view = tape.view();
     nb::gil_scoped_release release;
     bound.layer.forward(steps, x.data(), h.data(), c.data(), data_or_null(bias), biases,
-                        record_of(first), view, outputs.data(), last_h.data(), last_c.data(),
-                        threads);
+                        view, outputs.data(), last_h.data(), last_c.data(), threads);
 }
+
+// Active connections, delta, value and gradient; delta and gradient.
+using WeightToLearn = std::tuple<const Connections *, Lanes2, Lanes2, Lanes2>;
+using BiasToLearn = std::pair<Lanes2, Array<float, 1>>;
 
 void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &doutputs,
                     const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
                     const Lanes2 &first, const Nested &stages, const std::vector<Lanes2> &gates,
-                    const std::optional<Lanes2> &dx, const Lanes2 &dh, const Lanes2 &dc,
-                    int threads) {
+                    const std::vector<WeightToLearn> &weights,
+                    const std::vector<BiasToLearn> &biases, const std::optional<Lanes2> &dx,
+                    const Lanes2 &dh, const Lanes2 &dc, int threads) {
     const Tape view = tape.view();
     const Deltas deltas = {record_of(first), per_stage(stages), records_of(gates)};
+    std::vector<ConnectionGradient> of_weights;
+    for (const auto &[connections, delta, value, gradient] : weights)
+        of_weights.push_back({connections, record_of(delta), record_of(value), gradient.data()});
+    std::vector<BiasGradient> of_biases;
+    for (const auto &[delta, gradient] : biases)
+        of_biases.push_back({record_of(delta), gradient.data()});
     nb::gil_scoped_release release;
     bound.layer.backward(steps, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
-                         dx ? dx->data() : nullptr, dh.data(), dc.data(), threads);
+                         of_weights, of_biases, dx ? dx->data() : nullptr, dh.data(), dc.data(),
+                         threads);
 }
 
 void bind_training(nb::module_ &module) {
@@ -251,6 +273,7 @@ void bind_training(nb::module_ &module) {
                                   reverse);
              })
         .def_prop_ro("lanes", &Steps::all_lanes)
+        .def_prop_ro("most_chunk_lanes", &Steps::most_chunk_lanes)
         .def_prop_ro("chunks",
                      [](const Steps &steps) {
                          std::vector<std::pair<int64_t, int>> found;
@@ -274,33 +297,18 @@ void bind_training(nb::module_ &module) {
     nb::class_<BoundTape>(module, "Tape")
         .def("__init__",
              [](BoundTape *self, Lanes2 x, Nested scales, std::optional<Lanes2> h_before,
-                std::optional<Lanes2> c_before, std::optional<Lanes2> tanh_c,
-                std::vector<Lanes2> gates, Nested hidden) {
-                 new (self) BoundTape{x, scales, h_before, c_before, tanh_c, gates, hidden};
+                std::optional<Lanes2> c_before, std::vector<Lanes2> gates, Nested hidden) {
+                 new (self) BoundTape{x, scales, h_before, c_before, gates, hidden};
              },
-             "x"_a, "scales"_a, "h_before"_a.none(), "c_before"_a.none(), "tanh_c"_a.none(),
-             "gates"_a, "hidden"_a);
+             "x"_a, "scales"_a, "h_before"_a.none(), "c_before"_a.none(), "gates"_a, "hidden"_a);
     nb::class_<BoundLayer>(module, "TrainingLayer")
         .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float>())
         .def("forward", train_forward, "steps"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
-             "later_biases"_a, "first"_a, "tape"_a, "outputs"_a, "last_h"_a, "last_c"_a,
-             "threads"_a)
+             "later_biases"_a, "tape"_a, "outputs"_a, "last_h"_a, "last_c"_a, "threads"_a)
         .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
-             "tape"_a, "first"_a, "stages"_a, "gates"_a, "dx"_a.none(), "dh"_a, "dc"_a,
-             "threads"_a);
-    module.def("connection_gradient",
-               [](const Path &path, const Connections &connections, const Steps &steps,
-                  const Lanes2 &delta, const Lanes2 &x, const Lanes2 &gradient, int threads) {
-                   nb::gil_scoped_release release;
-                   connection_gradient(*path.kernels, connections, steps, record_of(delta),
-                                       record_of(x), gradient.data(), threads);
-               });
-    module.def("lane_sums",
-               [](const Path &path, const Steps &steps, const Lanes2 &record,
-                  const Array<float, 1> &sums) {
-                   nb::gil_scoped_release release;
-                   lane_sums(*path.kernels, steps, record_of(record), sums.data());
-               });
+             "tape"_a, "first"_a, "stages"_a, "gates"_a, "weights"_a, "biases"_a, "dx"_a.none(),
+             "dh"_a, "dc"_a, "threads"_a);
+    module.def("lanes_of_memory", lanes_of_memory, "units"_a, "lanes"_a);
 }
 
 void bind_path(nb::module_ &module) {

@@ -49,7 +49,7 @@ struct LaneMatrix {
 struct LaneCell {
     LaneArray sums[4];  // of the gates
     LaneArray gates[4]; // the tape: gates, and both states before; null if it is not kept
-    LaneArray h_before, c_before, tanh_c;
+    LaneArray h_before, c_before;
     LaneArray h, c, new_h; // the states, c in place
     int lanes;             // of the step
     int live;              // of these; the states of the others stay as they are
@@ -59,7 +59,7 @@ struct LaneCell {
 // The same backwards. dh comes with the gradient of the new state from later steps and without that
 // of the outputs.
 struct LaneCellBack {
-    LaneArray gates[4], c_before, tanh_c;
+    LaneArray gates[4], c_before;
     LaneArray output_gradient, dh, dc; // dc in place
     LaneArray delta[4], near[4];       // gradients of the gates' sums, twice: near for products
     int lanes;                         // of the step

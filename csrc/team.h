@@ -3,36 +3,61 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
-#include <thread>
+#include <mutex>
 #include <utility>
-#include <vector>
 
 namespace growprune {
 
 // Lets all members of a team wait for each other. They wait awake, since a step of a layer takes no
-// longer than falling asleep does, but give way where there are more threads than cores.
+// longer than falling asleep does. Who waits for long falls asleep all the same: there may be more
+// threads than cores, or the others are kept from this very core, which the system does not part
+// threads from that only yield.
 class Barrier {
   public:
-    explicit Barrier(int members) : members_(members), missing_(members) {}
-
-    void wait() {
-        if (members_ == 1) return;
-        const int round = round_.load(std::memory_order_relaxed);
-        if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-            missing_.store(members_, std::memory_order_relaxed);
-            round_.store(round + 1, std::memory_order_release);
+    void wait(int members) {
+        if (members == 1) return;
+        const int round = round_.load();
+        if (arrived_.fetch_add(1) == members - 1) {
+            arrived_.store(0);
+            round_.store(round + 1);
+            if (asleep_.load()) wake();
             return;
         }
-        for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
-            if (spins > SPINS) std::this_thread::yield();
+        for (int spins = 0; spins < SPINS; ++spins) {
+            if (round_.load(std::memory_order_acquire) != round) return;
+            rest();
+        }
+        sleep(round);
     }
 
   private:
+    // Some tens of microseconds.
     static constexpr int SPINS = 4000;
-    const int members_;
-    std::atomic<int> missing_;
-    std::atomic<int> round_{0};
+
+    static void rest() {
+#if defined(__SSE2__)
+        __builtin_ia32_pause();
+#endif
+    }
+
+    // Either the last to arrive sees that someone sleeps, or who falls asleep sees the new round.
+    void sleep(int round) {
+        ++asleep_;
+        std::unique_lock<std::mutex> lock(mutex_);
+        new_round_.wait(lock, [&] { return round_.load() != round; });
+        --asleep_;
+    }
+
+    void wake() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        new_round_.notify_all();
+    }
+
+    std::atomic<int> arrived_{0}, round_{0}, asleep_{0};
+    std::mutex mutex_;
+    std::condition_variable new_round_;
 };
 
 // A member of a team, and the share of anything that is its own.
@@ -40,6 +65,8 @@ struct Member {
     int number;
     int members;
     Barrier &barrier;
+
+    void wait() const { barrier.wait(members); }
 
     // Of `n` things in pieces of `piece`, those from first to second.
     std::pair<int, int> share(int n, int piece = 1) const {
@@ -51,14 +78,15 @@ struct Member {
     }
 };
 
-// Calls work(member) on each of so many threads, the caller's among them. It must not throw.
-template <class Work> void together(int members, const Work &work) {
-    Barrier barrier(members);
-    std::vector<std::thread> others;
-    for (int number = 1; number < members; ++number)
-        others.emplace_back([&, number] { work(Member{number, members, barrier}); });
-    work(Member{0, members, barrier});
-    for (std::thread &other : others) other.join();
+// A team of at most so many threads, the caller's among them, calls run(work, member).
+void run_team(int most, void (*run)(const void *work, const Member &member), const void *work);
+
+// Calls work(member) on each of at most so many threads. It must not throw.
+template <class Work> void together(int most, const Work &work) {
+    const auto run = [](const void *work, const Member &member) {
+        (*static_cast<const Work *>(work))(member);
+    };
+    run_team(most, run, &work);
 }
 
 } // namespace growprune

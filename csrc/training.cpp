@@ -14,9 +14,9 @@ constexpr int GATES = 4;
 // drive each other from the nearest cache.
 constexpr int CHUNK = 240;
 
-// Lanes of an input product that are computed together. The inputs of a few stay in the nearest
-// cache, where sparse weights come upon them anywhere; dense weights are better used by many.
-int piece_of(const Weights &weights) { return weights.connections ? 32 : 64; }
+// Lanes of an input product that are computed together, unless a step has more: enough to use each
+// weight often, few enough for the second-level cache to keep the sums until their steps come.
+constexpr int PIECE = 64;
 
 std::vector<int> running_sums(const std::vector<int> &values) {
     std::vector<int> sums(values.size());
@@ -82,11 +82,7 @@ Bands arrange(const Connections::Order &order, const std::vector<int> &parts) {
 
 } // namespace
 
-Lines::Lines(size_t n)
-    : data_(n ? static_cast<float *>(::operator new[](sizeof(float) * n, std::align_val_t(64)))
-              : nullptr) {
-    std::fill_n(data(), n, 0.0f);
-}
+Lines::Lines(size_t n) : memory_(n) { std::fill_n(data(), n, 0.0f); }
 
 Connections::Connections(const uint8_t *mask, int rows, int columns)
     : rows_(rows), columns_(columns) {
@@ -201,13 +197,29 @@ Steps::Steps(const int64_t *batch_sizes, int count, bool reverse) : reverse(reve
         lanes.push_back(static_cast<int>(whole_lanes(batch_sizes[t])));
         first_row.push_back(row);
         first_lane.push_back(lane);
-        if (chunks.empty() || chunks.back().lanes + lanes[t] > CHUNK)
-            chunks.push_back({lane, 0});
+        const bool new_chunk = chunks.empty() || chunks.back().lanes + lanes[t] > CHUNK;
+        if (new_chunk) chunks.push_back({lane, 0});
+        if (new_chunk || pieces.back().lanes + lanes[t] > PIECE) pieces.push_back({t, t, 0});
         chunk_of_step.push_back(static_cast<int>(chunks.size()) - 1);
+        piece_of_step.push_back(static_cast<int>(pieces.size()) - 1);
         chunks.back().lanes += lanes[t];
+        pieces.back().lanes += lanes[t];
+        pieces.back().end_step = t + 1;
         row += batch_sizes[t];
         lane += lanes[t];
     }
+}
+
+int Steps::most_chunk_lanes() const {
+    int most = 0;
+    for (const Chunk &chunk : chunks) most = std::max(most, chunk.lanes);
+    return most;
+}
+
+int Steps::most_piece_lanes() const {
+    int most = 0;
+    for (const Piece &piece : pieces) most = std::max(most, piece.lanes);
+    return most;
 }
 
 void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member) {
@@ -250,261 +262,321 @@ std::vector<int> TrainingLayer::first_widths() const {
     return widths;
 }
 
-// What the threads of a forward pass share.
+// A forward pass, which the members of a team make together: each computes some units of every layer,
+// and all wait where one needs what another has computed.
 struct TrainingLayer::Forward {
-    Forward(const TrainingLayer &layer, const Steps &steps)
-        : ih(layer.ih_, false, {layer.first_units()}, layer.kernels_.lanes.tile),
-          hh(layer.hh_, false, layer.first_widths(), layer.kernels_.lanes.tile),
-          first_rows(running_sums(layer.first_widths())),
-          stride(steps.count() ? steps.lanes[0] : 0) {
-        const size_t state = layer.hidden() * stride;
+    Forward(const TrainingLayer &layer, const Steps &steps, const Tape &tape)
+        : layer(layer), kernels(layer.kernels_.lanes), steps(steps), tape(tape),
+          ih(layer.ih_, false, layer.first_widths(), kernels.tile),
+          hh(layer.hh_, false, layer.first_widths(), kernels.tile),
+          first_rows(running_sums(layer.first_widths())), all(steps.lanes[0]),
+          first(static_cast<size_t>(layer.first_units()) * steps.most_piece_lanes()) {
+        const size_t state = layer.hidden() * static_cast<size_t>(all);
         for (Lines *lines : {&h[0], &h[1], &c}) *lines = Lines(state);
         for (int k = 0; k < GATES; ++k) {
             later.emplace_back();
             near.emplace_back();
-            for (int s = 0; s < layer.depth(k); ++s) {
-                const Weights &weights = layer.later_[k][s];
-                later[k].emplace_back(weights, false, std::vector<int>{weights.rows},
-                                      layer.kernels_.lanes.tile);
-                near[k].emplace_back(weights.columns * stride);
+            for (const Weights &weights : layer.later_[k]) {
+                later[k].emplace_back(weights, false, std::vector<int>{weights.rows}, kernels.tile);
+                near[k].emplace_back(static_cast<size_t>(weights.columns) * all);
             }
             sums.emplace_back(layer.depth(k) ? state : 0);
         }
     }
 
+    void fill(const Member &member) {
+        ih.fill(member);
+        hh.fill(member);
+        for (auto &gate : later)
+            for (LaneWeights &weights : gate) weights.fill(member);
+    }
+
+    // The rows of a gate's stage that a member computes.
+    std::pair<int, int> rows(int k, int stage, const Member &member) const {
+        return member.share(layer.width(k, stage), GROUP);
+    }
+
+    LaneArray first_of(int k, int t) const { return steps.in_piece(first, t).from(first_rows[k]); }
+    LaneArray near_of(int k, int stage) const { return near[k][stage].array(all); }
+    LaneArray before(int i) const { return h[i % 2].array(all); }
+    LaneArray after(int i) const { return h[(i + 1) % 2].array(all); }
+
+    // What the inputs of a piece add to the first stage. A member computes the sums that it goes on
+    // with itself, so that nobody waits.
+    void add_inputs(const Piece &piece, const float *bias, const Member &member) {
+        const int t = piece.first_step;
+        for (int k = 0; k < GATES; ++k) {
+            const auto [r0, r1] = rows(k, 0, member);
+            kernels.product(ih.part(k), r0, r1, steps.of(tape.x, t),
+                            bias ? bias + first_rows[k] : nullptr, false, first_of(k, t),
+                            piece.lanes);
+        }
+    }
+
+    void activate(int k, int s, int t, LaneArray from, const Member &member) {
+        const auto [r0, r1] = rows(k, s, member);
+        const LaneArray kept = tape.h_before ? steps.of(tape.hidden[k][s], t) : LaneArray{};
+        kernels.activate(from, layer.slope_, steps.of(tape.scales[k][s], t), near_of(k, s), kept,
+                         r0, r1, steps.lanes[t]);
+    }
+
+    void hidden_layers(int i, const Biases &biases, const Member &member) {
+        const int t = steps.at(i), n = steps.lanes[t];
+        for (int k = 0; k < GATES; ++k) {
+            const auto [r0, r1] = rows(k, 0, member);
+            kernels.product(hh.part(k), r0, r1, before(i), nullptr, true, first_of(k, t), n);
+            if (layer.depth(k)) activate(k, 0, t, first_of(k, t), member);
+        }
+        for (int s = 1; s <= layer.deepest(); ++s) {
+            member.wait();
+            for (int k = 0; k < GATES; ++k) {
+                if (s > layer.depth(k)) continue;
+                const auto [r0, r1] = rows(k, s, member);
+                const bool last = s == layer.depth(k);
+                const LaneArray to = last ? sums[k].array(all) : near_of(k, s);
+                kernels.product(later[k][s - 1].part(0), r0, r1, near_of(k, s - 1),
+                                biases[k][s - 1], false, to, n);
+                if (!last) activate(k, s, t, to, member);
+            }
+        }
+    }
+
+    void cell(int i, const Member &member) {
+        const int t = steps.at(i);
+        LaneCell cell = {};
+        for (int k = 0; k < GATES; ++k) {
+            cell.sums[k] = layer.depth(k) ? sums[k].array(all) : first_of(k, t);
+            if (tape.h_before) cell.gates[k] = steps.of(tape.gates[k], t);
+        }
+        cell.h_before = steps.of(tape.h_before, t);
+        cell.c_before = steps.of(tape.c_before, t);
+        cell.h = before(i);
+        cell.c = c.array(all);
+        cell.new_h = after(i);
+        cell.lanes = steps.lanes[t];
+        cell.live = steps.live[t];
+        cell.all_lanes = all;
+        const auto [u0, u1] = member.share(layer.hidden(), GROUP);
+        kernels.cell(cell, u0, u1);
+    }
+
+    const TrainingLayer &layer;
+    const LaneKernels &kernels;
+    const Steps &steps;
+    const Tape &tape;
     LaneWeights ih, hh;
     std::vector<std::vector<LaneWeights>> later;
     std::vector<int> first_rows;
-    int64_t stride; // of what lies close together: lanes of the first step
+    int all; // lanes of what lies close together: of the first step
+    Lines first; // sums of the first stage, of a piece
     Lines h[2], c;
     std::vector<std::vector<Lines>> near; // hidden layers of the step
     std::vector<Lines> sums;              // of gates with hidden layers
 };
 
 void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, const float *c,
-                            const float *bias, const Biases &later_biases, Record first,
-                            const Tape &tape, float *outputs, float *last_h, float *last_c,
-                            int threads) const {
-    const LaneKernels &kernels = kernels_.lanes;
-    Forward f(*this, steps);
+                            const float *bias, const Biases &later_biases, const Tape &tape,
+                            float *outputs, float *last_h, float *last_c, int threads) const {
+    Forward pass(*this, steps, tape);
     const int batch = steps.live[0], H = hidden();
-    const int all = static_cast<int>(f.stride);
 
     together(threads, [&](const Member &member) {
-        f.ih.fill(member);
-        f.hh.fill(member);
-        for (auto &gate : f.later)
-            for (LaneWeights &weights : gate) weights.fill(member);
-        rows_to_lanes(steps, x, tape.x, member);
         const auto [u0, u1] = member.share(H, GROUP);
-        transpose_in(h, H, u0, u1, f.h[0].array(all), batch);
-        transpose_in(c, H, u0, u1, f.c.array(all), batch);
-        member.barrier.wait();
-
-        const int lanes = piece_of(ih_);
-        int piece = 0; // whole ones, so that sums do not depend on the number of threads
-        for (const Chunk &chunk : steps.chunks)
-            for (int lane = 0; lane < chunk.lanes; lane += lanes, ++piece)
-                if (piece % member.members == member.number)
-                    kernels.product(f.ih.part(0), 0, first_units(),
-                                    steps.of(tape.x, chunk).at_lane(lane), bias, false,
-                                    steps.of(first, chunk).at_lane(lane),
-                                    std::min(lanes, chunk.lanes - lane));
-        member.barrier.wait();
-
+        pass.fill(member);
+        rows_to_lanes(steps, x, tape.x, member);
+        transpose_in(h, H, u0, u1, pass.before(0), batch);
+        transpose_in(c, H, u0, u1, pass.c.array(pass.all), batch);
+        member.wait();
         for (int i = 0; i < steps.count(); ++i) {
-            const int t = steps.at(i), n = steps.lanes[t];
-            const LaneArray before = f.h[i % 2].array(all), after = f.h[(i + 1) % 2].array(all);
-            const auto step_of = [&](const Record &record) { return steps.of(record, t); };
-            const auto first_of = [&](int k) { return step_of(first).from(f.first_rows[k]); };
-            const auto near = [&](int k, int s) { return f.near[k][s].array(all); };
-            const auto activate = [&](int k, int s, LaneArray sums, int r0, int r1) {
-                const bool kept = static_cast<bool>(tape.h_before);
-                kernels.activate(sums, slope_, step_of(tape.scales[k][s]), near(k, s),
-                                 kept ? step_of(tape.hidden[k][s]) : LaneArray{}, r0, r1, n);
-            };
-            for (int k = 0; k < GATES; ++k) {
-                if (!depth(k)) continue;
-                const auto [r0, r1] = member.share(width(k, 0), GROUP);
-                kernels.product(f.hh.part(k), r0, r1, before, nullptr, true, first_of(k), n);
-                activate(k, 0, first_of(k), r0, r1);
-            }
-            for (int s = 1; s <= deepest(); ++s) {
-                member.barrier.wait();
-                for (int k = 0; k < GATES; ++k) {
-                    if (s >= depth(k)) continue;
-                    const auto [r0, r1] = member.share(width(k, s), GROUP);
-                    kernels.product(f.later[k][s - 1].part(0), r0, r1, near(k, s - 1),
-                                    later_biases[k][s - 1], false, near(k, s), n);
-                    activate(k, s, near(k, s), r0, r1);
-                }
-            }
-            LaneCell cell = {};
-            for (int k = 0; k < GATES; ++k) {
-                const int last = depth(k) - 1;
-                cell.sums[k] = last < 0 ? first_of(k) : f.sums[k].array(all);
-                if (last < 0)
-                    kernels.product(f.hh.part(k), u0, u1, before, nullptr, true, cell.sums[k], n);
-                else
-                    kernels.product(f.later[k][last].part(0), u0, u1, near(k, last),
-                                    later_biases[k][last], false, cell.sums[k], n);
-                if (tape.h_before) cell.gates[k] = step_of(tape.gates[k]);
-            }
-            cell.h_before = step_of(tape.h_before);
-            cell.c_before = step_of(tape.c_before);
-            cell.tanh_c = step_of(tape.tanh_c);
-            cell.h = before;
-            cell.c = f.c.array(all);
-            cell.new_h = after;
-            cell.lanes = n;
-            cell.live = steps.live[t];
-            cell.all_lanes = all;
-            kernels.cell(cell, u0, u1);
-            transpose_out(after, outputs + steps.first_row[t] * H, H, u0, u1, steps.live[t]);
-            member.barrier.wait();
+            const int t = steps.at(i);
+            if (steps.begins(steps.piece_of_step, i))
+                pass.add_inputs(steps.piece_of(t), bias, member);
+            pass.hidden_layers(i, later_biases, member);
+            pass.cell(i, member);
+            transpose_out(pass.after(i), outputs + steps.first_row[t] * H, H, u0, u1,
+                          steps.live[t]);
+            member.wait();
         }
-        transpose_out(f.h[steps.count() % 2].array(all), last_h, H, u0, u1, batch);
-        transpose_out(f.c.array(all), last_c, H, u0, u1, batch);
+        transpose_out(pass.before(steps.count()), last_h, H, u0, u1, batch);
+        transpose_out(pass.c.array(pass.all), last_c, H, u0, u1, batch);
     });
 }
 
-// What the threads of a backward pass share.
+// A backward pass, made by a team likewise.
 struct TrainingLayer::Backward {
-    Backward(const TrainingLayer &layer, const Steps &steps, int threads)
-        : ih(layer.ih_, true, {layer.input()}, layer.kernels_.lanes.tile),
-          hh(layer.hh_, true, {layer.hidden()}, layer.kernels_.lanes.tile),
-          first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]) {
-        const size_t state = layer.hidden() * stride;
+    Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas,
+             const std::vector<ConnectionGradient> &weights)
+        : layer(layer), kernels(layer.kernels_.lanes), steps(steps), tape(tape), deltas(deltas),
+          ih(layer.ih_, true, {layer.input()}, kernels.tile),
+          hh(layer.hh_, true, {layer.hidden()}, kernels.tile),
+          first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
+          dinput(static_cast<size_t>(layer.input()) * steps.most_piece_lanes()) {
+        const size_t state = layer.hidden() * static_cast<size_t>(stride);
         for (Lines *lines : {&doutput, &dh, &dc, &spare}) *lines = Lines(state);
-        first = Lines(layer.first_units() * stride);
+        first = Lines(static_cast<size_t>(layer.first_units()) * stride);
         for (int k = 0; k < GATES; ++k) {
             later.emplace_back();
             near.emplace_back();
-            for (int s = 0; s < layer.depth(k); ++s) {
-                const Weights &weights = layer.later_[k][s];
+            for (const Weights &weights : layer.later_[k]) {
                 later[k].emplace_back(weights, true, std::vector<int>{weights.columns},
-                                      layer.kernels_.lanes.tile);
-                near[k].emplace_back(weights.rows * stride);
+                                      kernels.tile);
+                near[k].emplace_back(static_cast<size_t>(weights.rows) * stride);
             }
         }
-        for (int m = 0; m < threads; ++m)
-            inputs.emplace_back(static_cast<size_t>(layer.input()) * stride);
+        for (const ConnectionGradient &one : weights)
+            sums.emplace_back(one.connections->by(false).indices.size());
     }
 
-    // Gradients of the sums that a gate's stage gives, 0 being its first.
+    void fill(bool with_inputs, const Member &member) {
+        if (with_inputs) ih.fill(member);
+        hh.fill(member);
+        for (auto &gate : later)
+            for (LaneWeights &weights : gate) weights.fill(member);
+    }
+
+    // Gradients of the sums that a gate's stage gives, 0 being its first: of the step, and for
+    // the gradients of the weights.
     LaneArray near_of(int k, int stage) const {
         return stage ? near[k][stage - 1].array(stride)
                      : first.array(stride).from(first_rows[k]);
     }
+    LaneArray delta_of(int k, int stage, int t) const {
+        if (stage == 0) return steps.of(deltas.first, t).from(first_rows[k]);
+        return steps.of(stage == layer.depth(k) ? deltas.gates[k] : deltas.stages[k][stage - 1], t);
+    }
 
+    void cell(int t, const Member &member) {
+        LaneCellBack cell = {};
+        for (int k = 0; k < GATES; ++k) {
+            cell.gates[k] = steps.of(tape.gates[k], t);
+            cell.delta[k] = delta_of(k, layer.depth(k), t);
+            cell.near[k] = near_of(k, layer.depth(k));
+        }
+        cell.c_before = steps.of(tape.c_before, t);
+        cell.output_gradient = doutput.array(stride);
+        cell.dh = dh.array(stride);
+        cell.dc = dc.array(stride);
+        cell.lanes = steps.lanes[t];
+        cell.live = steps.live[t];
+        const auto [u0, u1] = member.share(layer.hidden(), GROUP);
+        kernels.cell_back(cell, u0, u1);
+        member.wait();
+    }
+
+    void hidden_layers(int t, const Member &member) {
+        for (int s = layer.deepest(); s > 0; --s) {
+            for (int k = 0; k < GATES; ++k) {
+                if (s > layer.depth(k)) continue;
+                const auto [r0, r1] = member.share(layer.width(k, s - 1), GROUP);
+                const LaneArray to = near_of(k, s - 1);
+                kernels.product(later[k][s - 1].part(0), r0, r1, near_of(k, s), nullptr, false, to,
+                                steps.lanes[t]);
+                kernels.activate_back(to, layer.slope_, steps.of(tape.scales[k][s - 1], t),
+                                      steps.of(tape.hidden[k][s - 1], t), delta_of(k, s - 1, t),
+                                      r0, r1, steps.lanes[t]);
+            }
+            member.wait();
+        }
+    }
+
+    // Of the state before the step. Sequences that are not alive keep that of their own.
+    void state(int t, const Member &member) {
+        const auto [u0, u1] = member.share(layer.hidden(), GROUP);
+        const bool all_alive = steps.live[t] == steps.live[0];
+        const LaneArray to = (all_alive ? dh : spare).array(stride);
+        kernels.product(hh.part(0), u0, u1, first.array(stride), nullptr, false, to,
+                        steps.lanes[t]);
+        if (!all_alive) copy_lanes(to, dh.array(stride), u0, u1, steps.live[t]);
+        member.wait();
+    }
+
+    // A member computes some units of the inputs; nobody waits.
+    void inputs(const Piece &piece, float *dx, const Member &member) {
+        const int input = layer.input();
+        const auto [begin, end] = member.share(input, GROUP);
+        kernels.product(ih.part(0), begin, end, steps.of(deltas.first, piece.first_step), nullptr,
+                        false, steps.in_piece(dinput, piece.first_step), piece.lanes);
+        for (int t = piece.first_step; t < piece.end_step; ++t)
+            transpose_out(steps.in_piece(dinput, t), dx + steps.first_row[t] * input, input, begin,
+                          end, steps.live[t]);
+    }
+
+    // A chunk's share of the weights' gradients.
+    void parameters(const Chunk &chunk, const std::vector<ConnectionGradient> &weights,
+                    const std::vector<BiasGradient> &biases, const Member &member) {
+        for (size_t w = 0; w < weights.size(); ++w) {
+            const Connections::Order &order = weights[w].connections->by(false);
+            const auto [begin, end] = weights[w].connections->share(member);
+            kernels.dots(order.starts.data(), order.indices.data(), begin, end,
+                         steps.of(weights[w].delta, chunk), steps.of(weights[w].value, chunk),
+                         chunk.lanes, sums[w].data());
+        }
+        for (const BiasGradient &bias : biases) {
+            const auto [begin, end] = member.share(bias.delta.units);
+            kernels.sums(steps.of(bias.delta, chunk), begin, end, chunk.lanes, bias.gradient);
+        }
+        member.wait();
+    }
+
+    void place(const std::vector<ConnectionGradient> &weights, const Member &member) const {
+        for (size_t w = 0; w < weights.size(); ++w) {
+            const Connections &connections = *weights[w].connections;
+            const Connections::Order &order = connections.by(false);
+            const auto [begin, end] = connections.share(member);
+            for (int row = begin; row < end; ++row) {
+                float *to = weights[w].gradient + static_cast<int64_t>(row) * connections.columns();
+                for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+                    to[order.indices[e]] = sums[w].data()[e];
+            }
+        }
+    }
+
+    const TrainingLayer &layer;
+    const LaneKernels &kernels;
+    const Steps &steps;
+    const Tape &tape;
+    const Deltas &deltas;
     LaneWeights ih, hh;
     std::vector<std::vector<LaneWeights>> later;
     std::vector<int> first_rows;
-    int64_t stride;
+    int stride;
+    Lines dinput; // of a piece
     Lines doutput, dh, dc, spare, first;
     std::vector<std::vector<Lines>> near; // of the later stages
-    std::vector<Lines> inputs;            // their gradients at a step, for each thread
+    std::vector<Lines> sums;              // of each weight's active connections
 };
 
 void TrainingLayer::backward(const Steps &steps, const float *doutputs, const float *dlast_h,
                              const float *dlast_c, const Tape &tape, const Deltas &deltas,
-                             float *dx, float *dh, float *dc, int threads) const {
-    const LaneKernels &kernels = kernels_.lanes;
-    Backward b(*this, steps, threads);
+                             const std::vector<ConnectionGradient> &weights,
+                             const std::vector<BiasGradient> &biases, float *dx, float *dh,
+                             float *dc, int threads) const {
+    Backward pass(*this, steps, tape, deltas, weights);
+    for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
     const int batch = steps.live[0], H = hidden();
 
     together(threads, [&](const Member &member) {
-        if (dx) b.ih.fill(member);
-        b.hh.fill(member);
-        for (auto &gate : b.later)
-            for (LaneWeights &weights : gate) weights.fill(member);
         const auto [u0, u1] = member.share(H, GROUP);
-        const LaneArray doutput = b.doutput.array(b.stride), dstate = b.dh.array(b.stride);
-        transpose_in(dlast_h, H, u0, u1, dstate, batch);
-        transpose_in(dlast_c, H, u0, u1, b.dc.array(b.stride), batch);
-        member.barrier.wait();
-
+        pass.fill(dx != nullptr, member);
+        transpose_in(dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
+        transpose_in(dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
+        member.wait();
         for (int i = steps.count() - 1; i >= 0; --i) {
-            const int t = steps.at(i), n = steps.lanes[t], live = steps.live[t];
-            const auto step_of = [&](const Record &record) { return steps.of(record, t); };
-            const auto delta_of = [&](int k, int s) {
-                if (s == 0) return step_of(deltas.first).from(b.first_rows[k]);
-                return step_of(s == depth(k) ? deltas.gates[k] : deltas.stages[k][s - 1]);
-            };
-            transpose_in(doutputs + steps.first_row[t] * H, H, u0, u1, doutput, live);
-            LaneCellBack cell = {};
-            for (int k = 0; k < GATES; ++k) {
-                cell.gates[k] = step_of(tape.gates[k]);
-                cell.delta[k] = delta_of(k, depth(k));
-                cell.near[k] = b.near_of(k, depth(k));
-            }
-            cell.c_before = step_of(tape.c_before);
-            cell.tanh_c = step_of(tape.tanh_c);
-            cell.output_gradient = doutput;
-            cell.dh = dstate;
-            cell.dc = b.dc.array(b.stride);
-            cell.lanes = n;
-            cell.live = live;
-            kernels.cell_back(cell, u0, u1);
-            member.barrier.wait();
-
-            for (int s = deepest(); s > 0; --s) {
-                for (int k = 0; k < GATES; ++k) {
-                    if (s > depth(k)) continue;
-                    const auto [r0, r1] = member.share(width(k, s - 1), GROUP);
-                    kernels.product(b.later[k][s - 1].part(0), r0, r1, b.near_of(k, s), nullptr,
-                                    false, b.near_of(k, s - 1), n);
-                    kernels.activate_back(b.near_of(k, s - 1), slope_,
-                                          step_of(tape.scales[k][s - 1]),
-                                          step_of(tape.hidden[k][s - 1]), delta_of(k, s - 1), r0,
-                                          r1, n);
-                }
-                member.barrier.wait();
-            }
-
-            // Sequences that are not alive at this step keep the gradients of their states.
-            const LaneArray to = live == batch ? dstate : b.spare.array(b.stride);
-            kernels.product(b.hh.part(0), u0, u1, b.first.array(b.stride), nullptr, false, to, n);
-            if (live < batch) copy_lanes(to, dstate, u0, u1, live);
-            member.barrier.wait();
+            const int t = steps.at(i);
+            transpose_in(doutputs + steps.first_row[t] * H, H, u0, u1,
+                         pass.doutput.array(pass.stride), steps.live[t]);
+            pass.cell(t, member);
+            pass.hidden_layers(t, member);
+            pass.state(t, member);
+            if (dx && steps.begins(steps.piece_of_step, i))
+                pass.inputs(steps.piece_of(t), dx, member);
+            if (steps.begins(steps.chunk_of_step, i))
+                pass.parameters(steps.chunks[steps.chunk_of_step[t]], weights, biases, member);
         }
-        transpose_out(dstate, dh, H, u0, u1, batch);
-        transpose_out(b.dc.array(b.stride), dc, H, u0, u1, batch);
-        if (!dx) return;
-
-        const auto [begin, end] = member.share(steps.count());
-        const LaneArray gradient = b.inputs[member.number].array(b.stride);
-        for (int t = begin; t < end; ++t) {
-            kernels.product(b.ih.part(0), 0, input(), steps.of(deltas.first, t), nullptr, false,
-                            gradient, steps.lanes[t]);
-            transpose_out(gradient, dx + steps.first_row[t] * input(), input(), 0, input(),
-                          steps.live[t]);
-        }
+        transpose_out(pass.dh.array(pass.stride), dh, H, u0, u1, batch);
+        transpose_out(pass.dc.array(pass.stride), dc, H, u0, u1, batch);
+        pass.place(weights, member);
     });
-}
-
-void connection_gradient(const Kernels &kernels, const Connections &connections,
-                         const Steps &steps, Record delta, Record x, float *gradient,
-                         int threads) {
-    const auto &order = connections.by(false);
-    Lines sums(order.indices.size());
-    together(threads, [&](const Member &member) {
-        const auto [begin, end] = connections.share(member);
-        for (const Chunk &chunk : steps.chunks)
-            kernels.lanes.dots(order.starts.data(), order.indices.data(), begin, end,
-                               steps.of(delta, chunk), steps.of(x, chunk), chunk.lanes,
-                               sums.data());
-        for (int row = begin; row < end; ++row)
-            for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
-                gradient[static_cast<int64_t>(row) * connections.columns() + order.indices[e]] =
-                    sums.data()[e];
-    });
-}
-
-void lane_sums(const Kernels &kernels, const Steps &steps, Record record, float *sums) {
-    std::fill_n(sums, record.units, 0.0f);
-    for (const Chunk &chunk : steps.chunks)
-        kernels.lanes.sums(steps.of(record, chunk), 0, record.units, chunk.lanes, sums);
 }
 
 } // namespace growprune

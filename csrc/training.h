@@ -3,28 +3,25 @@
 #pragma once
 
 #include "kernels.h"
+#include "memory.h"
 #include "team.h"
 
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
 namespace growprune {
 
-// Floats that begin on a cache line, zeros at first.
+// Floats that are zeros at first.
 class Lines {
   public:
     explicit Lines(size_t n = 0);
-    float *data() const { return data_.get(); }
+    float *data() const { return memory_.data(); }
     LaneArray array(int64_t stride) const { return {data(), static_cast<ptrdiff_t>(stride)}; }
 
   private:
-    struct Free {
-        void operator()(float *p) const { ::operator delete[](p, std::align_val_t(64)); }
-    };
-    std::unique_ptr<float[], Free> data_;
+    Memory memory_;
 };
 
 // The arrangement of sparse LaneMatrix parts, all but the weights. Rows count from their part's
@@ -90,6 +87,7 @@ class LaneWeights {
 struct Record {
     float *data;
     int units;
+    int64_t lanes; // of all steps; or of the longest chunk, in whose place all others come, too
 
     explicit operator bool() const { return data; }
 };
@@ -100,27 +98,47 @@ struct Chunk {
     int lanes;
 };
 
+// Consecutive steps of a chunk, whose input products are computed together.
+struct Piece {
+    int first_step, end_step;
+    int lanes;
+};
+
 // Where the sequences of a packed batch are: rows in memory, step after step, and lanes here.
 struct Steps {
     Steps(const int64_t *batch_sizes, int count, bool reverse);
 
     int count() const { return static_cast<int>(live.size()); }
     int at(int i) const { return reverse ? count() - 1 - i : i; } // the i-th step computed
+    // Whether the i-th step computed is the first of its piece, or chunk.
+    bool begins(const std::vector<int> &group_of_step, int i) const {
+        return i == 0 || group_of_step[at(i)] != group_of_step[at(i - 1)];
+    }
     int64_t all_lanes() const { return chunks.back().first_lane + chunks.back().lanes; }
+    int most_chunk_lanes() const;
+    int most_piece_lanes() const;
 
     LaneArray of(const Record &record, const Chunk &chunk) const {
-        return {record.data ? record.data + record.units * chunk.first_lane : nullptr, chunk.lanes};
+        const int64_t first = record.lanes == all_lanes() ? record.units * chunk.first_lane : 0;
+        return {record ? record.data + first : nullptr, chunk.lanes};
     }
     LaneArray of(const Record &record, int step) const {
         const Chunk &chunk = chunks[chunk_of_step[step]];
         return record ? of(record, chunk).at_lane(first_lane[step] - chunk.first_lane)
                       : LaneArray{};
     }
+    const Piece &piece_of(int step) const { return pieces[piece_of_step[step]]; }
+    // What has the lanes of a step's piece, at the step.
+    LaneArray in_piece(const Lines &lines, int step) const {
+        const Piece &piece = piece_of(step);
+        return lines.array(piece.lanes).at_lane(first_lane[step] - first_lane[piece.first_step]);
+    }
 
     bool reverse;
-    std::vector<int> live, lanes, chunk_of_step; // of each step
+    std::vector<int> live, lanes, chunk_of_step, piece_of_step; // of each step
     std::vector<int64_t> first_row, first_lane;
     std::vector<Chunk> chunks;
+    std::vector<Piece> pieces;
 };
 
 // One for each hidden layer of each gate; some may be null.
@@ -131,7 +149,7 @@ using Biases = std::vector<std::vector<const float *>>;
 struct Tape {
     Record x;
     PerStage scales; // dropout's factors, or null
-    Record h_before, c_before, tanh_c;
+    Record h_before, c_before;
     std::vector<Record> gates;
     PerStage hidden;
 };
@@ -144,21 +162,36 @@ struct Deltas {
     std::vector<Record> gates;
 };
 
+// gradient (rows, columns), zeros at first: at active connections, the sum over lanes of delta (rows)
+// times value (columns).
+struct ConnectionGradient {
+    const Connections *connections;
+    Record delta, value;
+    float *gradient;
+};
+
+// The sums over all lanes, (units).
+struct BiasGradient {
+    Record delta;
+    float *gradient;
+};
+
 class TrainingLayer {
   public:
     TrainingLayer(const Kernels &kernels, const Weights &ih, const Weights &hh,
                   const std::vector<std::vector<Weights>> &later, float slope);
 
-    // x (rows, input), h and c (batch, hidden) and the results are rows in memory; `first`, of the
-    // first-stage units, is room to work in.
+    // x (rows, input), h and c (batch, hidden) and the results are rows in memory.
     void forward(const Steps &steps, const float *x, const float *h, const float *c,
-                 const float *bias, const Biases &later_biases, Record first, const Tape &tape,
-                 float *outputs, float *last_h, float *last_c, int threads) const;
+                 const float *bias, const Biases &later_biases, const Tape &tape, float *outputs,
+                 float *last_h, float *last_c, int threads) const;
 
     // dx may be null.
     void backward(const Steps &steps, const float *doutputs, const float *dlast_h,
-                  const float *dlast_c, const Tape &tape, const Deltas &deltas, float *dx,
-                  float *dh, float *dc, int threads) const;
+                  const float *dlast_c, const Tape &tape, const Deltas &deltas,
+                  const std::vector<ConnectionGradient> &weights,
+                  const std::vector<BiasGradient> &biases, float *dx, float *dh, float *dc,
+                  int threads) const;
 
     int input() const { return ih_.columns; }
     int hidden() const { return hh_.columns; }
@@ -187,13 +220,5 @@ void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Membe
 // in the member's share.
 void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, float keep, Record to,
                   const Member &member);
-
-// gradient (rows, columns), zeros at first: at active connections, the sum over lanes of delta
-// (rows) times x (columns).
-void connection_gradient(const Kernels &kernels, const Connections &connections,
-                         const Steps &steps, Record delta, Record x, float *gradient, int threads);
-
-// sums (units): over all lanes
-void lane_sums(const Kernels &kernels, const Steps &steps, Record record, float *sums);
 
 } // namespace growprune

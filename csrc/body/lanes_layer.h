@@ -127,7 +127,6 @@ void lane_cell(const LaneCell &s, int begin, int end) {
             if (!s.h_before) continue;
             put_vector(h, at(s.h_before));
             put_vector(c, at(s.c_before));
-            put_vector(tanh_c, at(s.tanh_c));
             put_vector(i, at(s.gates[0]));
             put_vector(f, at(s.gates[1]));
             put_vector(g, at(s.gates[2]));
@@ -148,11 +147,12 @@ void lane_cell_back(const LaneCellBack &s, int begin, int end) {
             };
             const Vec i = vector_at(at(s.gates[0])), f = vector_at(at(s.gates[1]));
             const Vec g = vector_at(at(s.gates[2])), o = vector_at(at(s.gates[3]));
-            const Vec tanh_c = vector_at(at(s.tanh_c)), rest = vector_at(at(s.dc));
+            const Vec c = vector_at(at(s.c_before)), rest = vector_at(at(s.dc));
+            const Vec tanh_c = tanh(f * c + i * g); // cheaper again than kept
             const Vec dh = vector_at(at(s.dh)) + vector_at(at(s.output_gradient));
             const Vec dc = rest + dh * o * (1.0f - tanh_c * tanh_c);
             put(dc * g * i * (1.0f - i), 0);
-            put(dc * vector_at(at(s.c_before)) * f * (1.0f - f), 1);
+            put(dc * c * f * (1.0f - f), 1);
             put(dc * i * (1.0f - g * g), 2);
             put(dh * tanh_c * o * (1.0f - o), 3);
             put_vector(chosen(alive, dc * f, rest), at(s.dc));

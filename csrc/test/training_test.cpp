@@ -4,10 +4,12 @@
 #include "../paths.h"
 #include "../training.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <random>
 #include <string>
+#include <thread>
 
 using namespace growprune;
 
@@ -160,20 +162,22 @@ struct Sample {
 struct Room {
     Record record(int units, int64_t lanes) {
         memory.push_back(std::make_unique<Lines>(units * lanes));
-        return {memory.back()->data(), units};
+        return {memory.back()->data(), units, lanes};
     }
     std::vector<std::unique_ptr<Lines>> memory;
 };
 
-void check(const Kernels &kernels, Sample &sample, int threads) {
+// With room for the gradients of the sums of all steps, or of a chunk.
+void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
     Room room;
     const int64_t lanes = sample.steps.all_lanes();
+    const int64_t delta_lanes = whole ? lanes : sample.steps.most_chunk_lanes();
     const int units = sample.matrices[0].rows, H = sample.hidden;
     std::vector<std::vector<Weights>> later;
     Biases biases;
     Tape tape = {room.record(sample.input, lanes), {}, room.record(H, lanes),
-                 room.record(H, lanes), room.record(H, lanes), {}, {}};
-    Deltas deltas = {room.record(units, lanes), {}, {}};
+                 room.record(H, lanes), {}, {}};
+    Deltas deltas = {room.record(units, delta_lanes), {}, {}};
     size_t stage = 0;
     for (const auto &gate : sample.widths) {
         later.emplace_back();
@@ -182,11 +186,11 @@ void check(const Kernels &kernels, Sample &sample, int threads) {
         tape.hidden.emplace_back();
         deltas.stages.emplace_back();
         tape.gates.push_back(room.record(H, lanes));
-        deltas.gates.push_back(gate.empty() ? Record{} : room.record(H, lanes));
+        deltas.gates.push_back(gate.empty() ? Record{} : room.record(H, delta_lanes));
         for (size_t s = 0; s < gate.size(); ++s, ++stage) {
             later.back().push_back(sample.matrices[2 + stage].weights());
             tape.hidden.back().push_back(room.record(gate[s], lanes));
-            if (s) deltas.stages.back().push_back(room.record(gate[s], lanes));
+            if (s) deltas.stages.back().push_back(room.record(gate[s], delta_lanes));
             tape.scales.back().push_back(room.record(gate[s], lanes));
             together(threads, [&](const Member &member) {
                 rows_to_lanes(sample.steps, sample.scales[stage].data(),
@@ -198,16 +202,32 @@ void check(const Kernels &kernels, Sample &sample, int threads) {
                               later, sample.slope);
     Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
     layer.forward(sample.steps, sample.x.data(), sample.h.data(), sample.c.data(),
-                  sample.bias.data(), biases, room.record(units, lanes), tape, outputs.data(),
-                  last_h.data(), last_c.data(), threads);
+                  sample.bias.data(), biases, tape, outputs.data(), last_h.data(), last_c.data(),
+                  threads);
     std::vector<double> slow;
     sample.loss(&slow);
     const std::string path = kernels.name;
     for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i]);
 
-    Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size());
+    std::vector<Floats> gradients;
+    std::vector<ConnectionGradient> to_learn;
+    for (const Matrix2 &matrix : sample.matrices) gradients.emplace_back(matrix.values.size());
+    const auto learn = [&](size_t at, Record delta, Record value) {
+        if (const auto &connections = sample.matrices[at].connections)
+            to_learn.push_back({connections.get(), delta, value, gradients[at].data()});
+    };
+    learn(0, deltas.first, tape.x);
+    learn(1, deltas.first, tape.h_before);
+    stage = 2;
+    for (size_t k = 0; k < sample.widths.size(); ++k)
+        for (size_t s = 0; s < sample.widths[k].size(); ++s, ++stage) {
+            const bool last = s + 1 == sample.widths[k].size();
+            learn(stage, last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
+        }
+    Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size()), dbias(units);
     layer.backward(sample.steps, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
-                   deltas, dx.data(), dh.data(), dc.data(), threads);
+                   deltas, to_learn, {{deltas.first, dbias.data()}}, dx.data(), dh.data(),
+                   dc.data(), threads);
     const auto compare = [&](const char *what, Floats &at, const Floats &found) {
         for (int n = 0; n < 5; ++n) {
             const size_t i = generator() % at.size();
@@ -218,25 +238,10 @@ void check(const Kernels &kernels, Sample &sample, int threads) {
     compare("gradient of x", sample.x, dx);
     compare("gradient of h", sample.h, dh);
     compare("gradient of c", sample.c, dc);
-    Floats dbias(units);
-    lane_sums(kernels, sample.steps, deltas.first, dbias.data());
     compare("gradient of a bias", sample.bias, dbias);
-    const auto compare_weights = [&](Matrix2 &matrix, Record delta, Record value) {
-        if (!matrix.connections) return;
-        Floats gradient(matrix.values.size());
-        connection_gradient(kernels, *matrix.connections, sample.steps, delta, value,
-                            gradient.data(), threads);
-        compare("gradient of a weight", matrix.values, gradient);
-    };
-    compare_weights(sample.matrices[0], deltas.first, tape.x);
-    compare_weights(sample.matrices[1], deltas.first, tape.h_before);
-    stage = 0;
-    for (size_t k = 0; k < sample.widths.size(); ++k)
-        for (size_t s = 0; s < sample.widths[k].size(); ++s, ++stage) {
-            const bool last = s + 1 == sample.widths[k].size();
-            compare_weights(sample.matrices[2 + stage],
-                            last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
-        }
+    for (size_t at = 0; at < gradients.size(); ++at)
+        if (sample.matrices[at].connections)
+            compare("gradient of a weight", sample.matrices[at].values, gradients[at]);
 }
 
 } // namespace
@@ -267,7 +272,40 @@ void check_dropout(const Kernels &kernels, const std::vector<int64_t> &sizes, in
             }
 }
 
+// Members that have fallen asleep see what the last to arrive has done.
+void check_barrier() {
+    int rounds = 0;
+    std::vector<int> seen(3);
+    together(3, [&](const Member &member) {
+        for (int round = 0; round < 20; ++round) {
+            if (member.number == round % member.members) {
+                if (round % 4 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+                ++rounds;
+            }
+            member.wait();
+            seen[member.number] += rounds;
+            member.wait();
+        }
+    });
+    for (const int sum : seen) expect_close("rounds seen", sum, 20 * 21 / 2);
+}
+
+void check_memory() {
+    const float *before;
+    {
+        const Memory first(100000);
+        before = first.data();
+    }
+    const Memory again(99000), other(99000);
+    expect_close("memory is kept", again.data() == before, 1);
+    expect_close("memory is one's own", other.data() == before, 0);
+    for (const Memory *memory : {&again, &other})
+        expect_close("begins on a line", reinterpret_cast<uintptr_t>(memory->data()) % 64, 0);
+}
+
 int main() {
+    check_barrier();
+    check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     for (const Kernels *kernels : available_kernels()) {
         const int before = checks;
@@ -277,8 +315,8 @@ int main() {
                 for (const auto &sizes : {ragged, long_one})
                     for (const bool reverse : {false, true}) {
                         Sample sample(widths, density, sizes, reverse);
-                        check(*kernels, sample, 1);
-                        check(*kernels, sample, 3);
+                        check(*kernels, sample, 1, true);
+                        check(*kernels, sample, 3, false);
                     }
         check_dropout(*kernels, ragged, 7);
         check_dropout(*kernels, long_one, 5);

@@ -45,7 +45,7 @@ class Tape(NamedTuple):
 
     Attributes:
         x: inputs, (input_size, lanes).
-        states: h and c before each step and tanh of c after it, (3, hidden_size, lanes).
+        states: h and c before each step, (2, hidden_size, lanes).
         gates: i, f, g, o, (4, hidden_size, lanes).
         hidden: for each gate the activations of its hidden layers, (width, lanes) each.
         scales: for each gate what dropout multiplied them by; empty lists without dropout.
@@ -142,13 +142,13 @@ class Pass:
         hidden_size, lanes = h.shape[1], self._lanes
         kept = lanes if record else 0
         tape = Tape(
-            x.new_empty(x.shape[1], lanes),
-            x.new_empty(3, hidden_size, kept),
-            x.new_empty(4, hidden_size, kept),
-            [[x.new_empty(width, kept) for width in gate] for gate in self.widths],
+            self._room(x.shape[1], lanes),
+            self._room(2 * hidden_size, kept).view(2, hidden_size, kept),
+            self._room(4 * hidden_size, kept).view(4, hidden_size, kept),
+            [[self._room(width, kept) for width in gate] for gate in self.widths],
             self._scales(dropout),
         )
-        outputs = x.new_empty(len(x), hidden_size)
+        outputs = self._room(len(x), hidden_size)
         last_h, last_c = torch.empty_like(h), torch.empty_like(c)
         bias = None
         if self._bias_ih is not None and self._bias_hh is not None:
@@ -160,7 +160,6 @@ class Pass:
             _array(c),
             bias,
             [[None if b is None else _array(b) for b in gate] for gate in self._later_biases],
-            _array(x.new_empty(len(self._first[0]), lanes)),
             self._bound(tape, record),
             _array(outputs),
             _array(last_h),
@@ -174,14 +173,10 @@ class Pass:
     ) -> list[Tensor | None]:
         """Gradients of x, h, c and the parameters; None where not needed."""
         doutputs, dlast_h, dlast_c = grads
-        need_x, _, _, need_ih, need_hh, *need_biases = needed[:7]
-        first = doutputs.new_empty(len(self._first[0]), self._lanes)
-        stages = [[torch.empty_like(a) for a in gate[1:]] for gate in tape.hidden]
-        gates = [
-            torch.empty_like(gate if widths else gate[:0])
-            for gate, widths in zip(tape.gates, self.widths, strict=True)
-        ]
-        dx = doutputs.new_empty(len(doutputs), len(tape.x)) if need_x else None
+        deltas = self._deltas(tape, needed[3:])
+        sums = self._sums(deltas, tape, needed[3:])
+        unlike = {id(one): one for one in sums if one}.values()  # both first biases have one
+        dx = self._room(len(doutputs), len(tape.x)) if needed[0] else None
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
         self._layer.backward(
             self._steps,
@@ -189,65 +184,71 @@ class Pass:
             _array(dlast_h),
             _array(dlast_c),
             self._bound(tape, True),
-            _array(first),
-            [[_array(stage) for stage in gate] for gate in stages],
-            [_array(gate) for gate in gates],
+            _array(deltas.first),
+            [[_array(stage) for stage in gate] for gate in deltas.stages],
+            [_array(gate) for gate in deltas.gates],
+            [one.of_connections() for one in unlike if one.active],
+            [one.of_bias() for one in unlike if one.value is None],
             None if dx is None else _array(dx),
             _array(dh),
             _array(dc),
             self._threads,
         )
-        dbias = self._bias_gradient(first) if any(need_biases) else None
-        deltas = [
-            [*stage, gate] if stage or len(gate) else []
-            for stage, gate in zip(stages, gates, strict=True)
-        ]
-        ih, hh = self._first
-        return [
-            dx,
-            dh,
-            dc,
-            self._weight_gradient(ih, first, tape.x) if need_ih else None,
-            self._weight_gradient(hh, first, tape.states[0]) if need_hh else None,
-            *(dbias if need else None for need in need_biases),
-            *self._later_gradients(deltas, tape, needed[7:]),
-        ]
+        return [dx, dh, dc, *(one and self._summed(one) for one in sums)]
 
-    def _later_gradients(
-        self, deltas: Nested, tape: Tape, needed: Sequence[bool]
-    ) -> Iterator[Tensor | None]:
-        """Gradients of the later stages' weights and biases, in the order of the parameters."""
-        flags = iter(needed)
-        for weights, gate, hidden in zip(self._later, deltas, tape.hidden, strict=True):
-            for weight, delta, value in zip(weights, gate, hidden, strict=True):
-                yield self._weight_gradient(weight, delta, value) if next(flags) else None
-                yield self._bias_gradient(delta) if next(flags) else None
+    def _deltas(self, tape: Tape, needed: Sequence[bool]) -> "_Deltas":
+        """Room for the gradients of sums.
 
-    def _weight_gradient(self, weight: Tensor, delta: Tensor, value: Tensor) -> Tensor:
-        """Sum over lanes of delta's (rows, lanes) outer product with value (columns, lanes)."""
-        active = self._active[id(weight)]
-        if active is None or active.all_gradients:
-            pairs = zip(self._chunks(delta), self._chunks(value), strict=True)
-            gradient = linear(*next(pairs))
-            for pair in pairs:
-                gradient.add_(linear(*pair))
-            return gradient
-        gradient = torch.zeros_like(weight)
-        self._kernels.connection_gradient(
-            self._path,
-            active.indices,
-            self._steps,
-            _array(delta),
-            _array(value),
-            _array(gradient),
-            self._threads,
+        Where only the kernels read them, chunk by chunk, all chunks share the room of one.
+        """
+        weights = [*needed[:2], *needed[4::2]]
+        whole = any(
+            need and self._learns_all(weight)
+            for need, weight in zip(weights, self._weights(), strict=True)
         )
+        lanes = self._lanes if whole else self._steps.most_chunk_lanes
+        hidden_size = tape.gates.shape[1]
+        return _Deltas(
+            self._room(len(self._first[0]), lanes),
+            [[self._room(width, lanes) for width in gate[1:]] for gate in self.widths],
+            [self._room(hidden_size if gate else 0, lanes) for gate in self.widths],
+        )
+
+    def _sums(self, deltas: "_Deltas", tape: Tape, needed: Sequence[bool]) -> "list[_Sum | None]":
+        """The sums that are the parameters' gradients, in their order; None where not needed."""
+        ih, hh = self._first
+        bias = _Sum.bias(deltas.first)
+        found = [
+            self._weight_sum(ih, deltas.first, tape.x),
+            self._weight_sum(hh, deltas.first, tape.states[0]),
+            bias,
+            bias,
+        ]
+        for k, (weights, hidden) in enumerate(zip(self._later, tape.hidden, strict=True)):
+            stages = [*deltas.stages[k], deltas.gates[k]]
+            for weight, delta, value in zip(weights, stages, hidden, strict=False):
+                found += [self._weight_sum(weight, delta, value), _Sum.bias(delta)]
+        return [one if need else None for one, need in zip(found, needed, strict=True)]
+
+    def _weight_sum(self, weight: Tensor, delta: Tensor, value: Tensor) -> "_Sum":
+        if self._learns_all(weight):
+            return _Sum(delta, value, None, None)
+        return _Sum(delta, value, self._active[id(weight)], torch.zeros(weight.shape))
+
+    def _summed(self, one: "_Sum") -> Tensor:
+        if one.gradient is not None:
+            return one.gradient
+        assert one.value is not None
+        pairs = zip(self._chunks(one.delta), self._chunks(one.value), strict=True)
+        gradient = linear(*next(pairs))
+        for pair in pairs:
+            gradient.add_(linear(*pair))
         return gradient
 
-    def _bias_gradient(self, delta: Tensor) -> Tensor:
-        gradient = delta.new_empty(len(delta))
-        self._kernels.lane_sums(self._path, self._steps, _array(delta), _array(gradient))
-        return gradient
+    def _learns_all(self, weight: Tensor) -> bool:
+        """Whether the gradients of all connections are wanted."""
+        active = self._active[id(weight)]
+        return active is None or active.all_gradients
 
     def _chunks(self, record: Tensor) -> Iterator[Tensor]:
         """The chunks of a tensor over lanes, (units, lanes of the chunk) each."""
@@ -276,9 +277,13 @@ class Pass:
         ]
 
     def _scale(self, keep: float, width: int, seed: int) -> Tensor:
-        lanes = torch.empty(width, self._lanes)
+        lanes = self._room(width, self._lanes)
         self._steps.dropout(self._path, seed, keep, _array(lanes), self._threads)
         return lanes
+
+    def _room(self, units: int, lanes: int) -> Tensor:
+        """Memory that is kept for the next pass, (units, lanes)."""
+        return torch.from_numpy(self._kernels.lanes_of_memory(units, lanes))
 
     def _trained(self, weight: Tensor) -> Any:
         active = self._active[id(weight)]
@@ -292,6 +297,45 @@ class Pass:
         yield from self._first
         for gate in self._later:
             yield from gate
+
+
+class _Deltas(NamedTuple):
+    """Gradients of the sums: of all first stages, of hidden layers after the first, of gates."""
+
+    first: Tensor
+    stages: Nested
+    gates: list[Tensor]
+
+
+class _Sum(NamedTuple):
+    """A parameter's gradient: the sum over lanes of delta's outer product with value.
+
+    Attributes:
+        delta: (rows, lanes).
+        value: (columns, lanes); None for a bias, the sum of delta.
+        active: the connections that it is wanted for.
+        gradient: what the kernels fill; None where all connections are wanted.
+    """
+
+    delta: Tensor
+    value: Tensor | None
+    active: training.ActiveConnections | None
+    gradient: Tensor | None
+
+    @classmethod
+    def bias(cls, delta: Tensor) -> "_Sum":
+        return cls(delta, None, None, torch.empty(len(delta)))
+
+    def of_connections(self) -> tuple[Any, ...]:
+        assert self.active is not None
+        assert self.value is not None
+        assert self.gradient is not None
+        arrays = (_array(tensor) for tensor in (self.delta, self.value, self.gradient))
+        return self.active.indices, *arrays
+
+    def of_bias(self) -> tuple[np.ndarray, np.ndarray]:
+        assert self.gradient is not None
+        return _array(self.delta), _array(self.gradient)
 
 
 def worthwhile(weight: Tensor) -> training.ActiveConnections | None:

@@ -11,20 +11,39 @@ constexpr int BUNDLE = PARTS == 2 || SUMS < 4 ? 2 : 4;
 constexpr int PANELS_FOR_TILE = SUMS >= 6 * BUNDLE ? BUNDLE : 1;
 constexpr int BLOCKS_TILE = SUMS / PANELS_FOR_TILE;
 
-// Some panels of a bundle, from `place` on, times N vectors; sums start at 0.
-template <int PANELS, int N, class Value>
-INLINE void bundle_sums(const Matrix &W, int place, const float *const *x,
-                        Lanes (&sums)[PANELS][N]) {
+// What is left of the bundles. It is read on from bundle to bundle: where the next one begins is
+// known before this one ends, and nothing waits for a look at `starts` when that was not foreseen.
+template <class Value> struct Reader {
+    const Value *weights;
+    const int32_t *columns;
+
+    INLINE Reader(const Matrix &W, int place)
+        : weights(values<Value>(W.bundles.values)), columns(W.bundles.columns) {
+        skip(W.bundles.starts[place / BUNDLE]);
+    }
+
+    INLINE void skip(int64_t entries) {
+        weights += PANEL * BUNDLE * entries;
+        columns += BUNDLE * entries;
+    }
+};
+
+// How many entries a bundle has.
+INLINE int length(const Matrix &W, int place) {
     const int32_t *starts = W.bundles.starts + place / BUNDLE;
-    const int64_t first = static_cast<int64_t>(BUNDLE) * starts[0] + place % BUNDLE;
-    const Value *weights = values<Value>(W.bundles.values) + PANEL * first;
-    const int32_t *columns = W.bundles.columns + first;
+    return starts[1] - starts[0];
+}
+
+// Adds the products of some panels of the next bundle with N vectors.
+template <int PANELS, int N, class Value>
+INLINE void add_bundle(Reader<Value> reader, int first, int entries, const float *const *x,
+                       Lanes (&sums)[PANELS][N]) {
     const float *rows[N];
     UNROLL for (int i = 0; i < N; ++i) rows[i] = x[i];
-    for (int e = starts[1] - starts[0]; e > 0; --e, weights += BUNDLE * PANEL, columns += BUNDLE)
+    for (; entries > 0; --entries, reader.skip(1))
         UNROLL for (int p = 0; p < PANELS; ++p) {
-            const Lanes block = load_weights(weights + PANEL * p);
-            const int64_t column = columns[p];
+            const Lanes block = load_weights(reader.weights + PANEL * (first + p));
+            const int64_t column = reader.columns[first + p];
             UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][column]);
         }
 }
@@ -40,20 +59,26 @@ __attribute__((noinline)) void blocks_tile(const Matrix W, int place, int end,
                                            const float *const *x, Ending ending, float *y,
                                            ptrdiff_t y_stride) {
     constexpr int PANELS = PANELS_FOR_TILE;
-    for (; place < end; place += PANELS) {
-        const int32_t *panels = W.bundles.panels + place;
-        Lanes sums[PANELS][N] = {};
-        bundle_sums<PANELS, N, Value>(W, place, x, sums);
-        if (is_whole(W, place)) {
-            UNROLL for (int p = 0; p < PANELS; ++p)
-                finish_tile<Value>(W, sums[p], panels[p], ending, y, y_stride);
-        } else {
-            UNROLL for (int p = 0; p < PANELS; ++p)
-                UNROLL for (int i = 0; i < N; ++i) {
-                    const Lanes in_memory = sums[p][i];
-                    finish_last<Value>(W, &in_memory, panels[p], ending.from(i), y + i * y_stride);
-                }
+    Reader<Value> reader(W, place);
+    for (; place < end; place += BUNDLE) {
+        const int entries = length(W, place);
+        for (int first = 0; first < BUNDLE; first += PANELS) {
+            const int32_t *panels = W.bundles.panels + place + first;
+            Lanes sums[PANELS][N] = {};
+            add_bundle<PANELS, N>(reader, first, entries, x, sums);
+            if (is_whole(W, place)) {
+                UNROLL for (int p = 0; p < PANELS; ++p)
+                    finish_tile<Value>(W, sums[p], panels[p], ending, y, y_stride);
+            } else {
+                UNROLL for (int p = 0; p < PANELS; ++p)
+                    UNROLL for (int i = 0; i < N; ++i) {
+                        const Lanes in_memory = sums[p][i];
+                        finish_last<Value>(W, &in_memory, panels[p], ending.from(i),
+                                           y + i * y_stride);
+                    }
+            }
         }
+        reader.skip(entries);
     }
 }
 
@@ -70,10 +95,13 @@ INLINE void blocks_rest(const Matrix &W, int place, int end, const float *const 
 template <class Value>
 __attribute__((noinline)) void blocks_vector(const Matrix W, const float *x, Ending ending,
                                              float *y) {
+    Reader<Value> reader(W, 0);
     for (int place = 0; place < W.bundles.places; place += BUNDLE) {
         const int32_t *panels = W.bundles.panels + place;
+        const int entries = length(W, place);
         Lanes sums[BUNDLE][1] = {}, of_panels[BUNDLE];
-        bundle_sums<BUNDLE, 1, Value>(W, place, &x, sums);
+        add_bundle<BUNDLE, 1>(reader, 0, entries, &x, sums);
+        reader.skip(entries);
         UNROLL for (int p = 0; p < BUNDLE; ++p) of_panels[p] = sums[p][0];
         if (is_whole(W, place)) {
             finish_vector<Value>(W, of_panels, panels, ending, y);

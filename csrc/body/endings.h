@@ -14,12 +14,12 @@ template <class Value> INLINE const Value *values(Values v) {
     return static_cast<const Value *>(v.data);
 }
 
-// y[i] = squash(sums + addend[i], k), or without squashing where k is null. Both can be read to
-// whole panels.
+// y[i] = squash(sums + addend[i], k), or without squashing where k is null. The addend can be read
+// to whole panels; k points to the numbers of each.
 struct Ending {
     const float *addend;
     ptrdiff_t stride; // of addend
-    const float *k;
+    const float *const *k;
 
     INLINE Ending from(ptrdiff_t i) const { return {addend + i * stride, stride, k}; }
 };
@@ -40,7 +40,7 @@ INLINE void finish_vector(const Matrix &W, const Lanes (&sums)[N], const int32_t
         UNROLL for (int j = 0; j < AT_ONCE; ++j) {
             const int at = PANEL * panels[first + j];
             place(scaled<Value>(W, sums[first + j], at) + load_lanes(ending.addend + at), all, j);
-            if (ending.k) place(load_lanes(ending.k + at), k, j);
+            if (ending.k) place(load_lanes(ending.k[panels[first + j]]), k, j);
         }
         if (ending.k) all = squash(all, k);
         UNROLL for (int j = 0; j < AT_ONCE; ++j)
@@ -67,7 +67,7 @@ __attribute__((noinline)) void finish_last(const Matrix &W, const Lanes *sums, i
     if (panel < 0) return;
     const int at = PANEL * panel;
     Lanes all = scaled<Value>(W, *sums, at) + load_lanes(ending.addend + at);
-    if (ending.k) all = squash(all, load_lanes(ending.k + at));
+    if (ending.k) all = squash(all, load_lanes(ending.k[panel]));
     store(all, y + at, W.rows - at);
 }
 

@@ -42,7 +42,7 @@ const float *data_or_null(const std::optional<Floats> &array) {
     return array ? array->data() : nullptr;
 }
 
-std::vector<float> copy(const Floats &array) {
+AlignedFloats copy(const Floats &array) {
     return {array.data(), array.data() + array.shape(0)};
 }
 
@@ -80,7 +80,7 @@ void product(const Path &path, const Prepared &W, Array<const float, 2> x, Array
     const int n = static_cast<int>(x.shape(0));
     nb::gil_scoped_release release;
     static thread_local std::vector<const float *> rows;
-    static thread_local std::vector<float> scratch;
+    static thread_local AlignedFloats scratch;
     rows.resize(n);
     scratch.resize(std::max(scratch.size(), scratch_floats(W.matrix)));
     for (int i = 0; i < n; ++i) rows[i] = x.data() + static_cast<int64_t>(i) * W.matrix.columns;
@@ -100,7 +100,7 @@ std::unique_ptr<Recurrent> make_recurrent(const Path &path, const std::string &k
         for (const auto &[weight, stage_bias] : gate)
             stages.back().push_back({weight, copy(stage_bias)});
     }
-    std::vector<float> addend(hh.matrix.rows); // of all gates' hidden sums: 0 but for the gate n
+    AlignedFloats addend(hh.matrix.rows); // of all gates' hidden sums: 0 but for the gate n
     if (hidden_bias)
         std::copy_n(hidden_bias->data(), hh.matrix.columns, addend.end() - hh.matrix.columns);
     return std::make_unique<Recurrent>(*path.kernels, kind == "lstm" ? Kind::lstm : Kind::gru, ih,

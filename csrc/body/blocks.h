@@ -152,7 +152,7 @@ template <class Value>
 void blocks_product(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
                     ptrdiff_t y_stride, float *scratch) {
     // Measured: a block costs three to four times as much as in the bundles.
-    if (n == 1 && 4 * count_active(x[0], W.columns) < W.columns)
+    if (n == 1 && is_mostly_zero(x[0], W.columns))
         return blocks_columns<Value>(W, x[0], ending, y, scratch);
     if (n == 1) return blocks_vector<Value>(W, x[0], ending, y);
     // The weights of some bundles are read from afar once for all vectors.

@@ -54,9 +54,11 @@ INLINE void finish_tile(const Matrix &W, const Lanes (&sums)[N], int panel, Endi
                         ptrdiff_t y_stride) {
     const int at = PANEL * panel;
     const float *addend = ending.addend + at;
-    UNROLL for (int i = 0; i < N; ++i)
-        store(scaled<Value>(W, sums[i], at) + load_lanes(addend + i * ending.stride),
-              y + i * y_stride + at);
+    const Lanes first = load_lanes(addend);
+    UNROLL for (int i = 0; i < N; ++i) {
+        const Lanes added = ending.stride ? load_lanes(addend + i * ending.stride) : first;
+        store(scaled<Value>(W, sums[i], at) + added, y + i * y_stride + at);
+    }
 }
 
 // One vector and one panel that may stick out of the matrix, or may be none (-1). Not inlined, and

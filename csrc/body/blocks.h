@@ -15,7 +15,7 @@ constexpr int BLOCKS_TILE = SUMS / PANELS_FOR_TILE;
 // known before this one ends, and nothing waits for a look at `starts` when that was not foreseen.
 template <class Value> struct Reader {
     const Value *weights;
-    const int32_t *columns;
+    const uint16_t *columns;
 
     INLINE Reader(const Matrix &W, int place)
         : weights(values<Value>(W.bundles.values)), columns(W.bundles.columns) {
@@ -34,18 +34,32 @@ INLINE int length(const Matrix &W, int place) {
     return starts[1] - starts[0];
 }
 
+// The columns of some panels in an entry, found by one load: weights and inputs already take two
+// for each block, as many as a processor starts in a cycle.
+template <int PANELS>
+INLINE void load_columns(const uint16_t *from, int64_t (&columns)[PANELS]) {
+    constexpr bool LOWEST_FIRST = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+    uint64_t all = 0;
+    static_assert(sizeof(*from) * PANELS <= sizeof(all), "one load must do");
+    __builtin_memcpy(&all, from, sizeof(*from) * PANELS);
+    UNROLL for (int p = 0; p < PANELS; ++p)
+        columns[p] = static_cast<uint16_t>(all >> 16 * (LOWEST_FIRST ? p : 3 - p));
+}
+
 // Adds the products of some panels of the next bundle with N vectors.
 template <int PANELS, int N, class Value>
 INLINE void add_bundle(Reader<Value> reader, int first, int entries, const float *const *x,
                        Lanes (&sums)[PANELS][N]) {
     const float *rows[N];
     UNROLL for (int i = 0; i < N; ++i) rows[i] = x[i];
-    for (; entries > 0; --entries, reader.skip(1))
+    for (; entries > 0; --entries, reader.skip(1)) {
+        int64_t columns[PANELS];
+        load_columns(reader.columns + first, columns);
         UNROLL for (int p = 0; p < PANELS; ++p) {
             const Lanes block = load_weights(reader.weights + PANEL * (first + p));
-            const int64_t column = reader.columns[first + p];
-            UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][column]);
+            UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][columns[p]]);
         }
+    }
 }
 
 // Whether a bundle's panels all lie inside the matrix: only the last one's may not.

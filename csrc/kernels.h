@@ -23,12 +23,12 @@ struct Kernels {
     int bundle; // panels of blocks that it multiplies side by side
 
     // y[i] = squash(x[i] W^T + addend[i], k) for i < n. The addend may be null, and its stride 0
-    // for the same each time; k may be null for no squashing. Both can be read to whole panels.
+    // for the same each time; it can be read to whole panels. k may be null for no squashing.
     // The sums may take the place of what is added to them: y may be the addend.
     // `scratch` has scratch_floats(W). Backwards, a dense matrix's product with a single vector
     // starts with the last rows: what the call before read last, and still is in a cache.
     void (*product)(const Matrix &W, const float *const *x, int n, const float *addend,
-                    ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride,
+                    ptrdiff_t addend_stride, const float *const *k, float *y, ptrdiff_t y_stride,
                     float *scratch, bool backwards);
     // The cell of an LSTM, from its gates i, f, g, o; new_c may be c.
     void (*lstm)(const float *const *gates, int hidden, const float *c, float *new_h, float *new_c);
@@ -37,8 +37,8 @@ struct Kernels {
                 float *new_h);
 
     // Elementwise; y may be x. squash is sigmoid where k is 1/2, and tanh where it is 1, both off by
-    // less than 5e-7.
-    void (*squash)(const float *x, const float *k, float *y, int64_t n);
+    // less than 5e-7; k points to the numbers of each panel, which many may share.
+    void (*squash)(const float *x, const float *const *k, float *y, int64_t n);
     void (*sigmoid)(const float *x, float *y, int64_t n);
     void (*tanh)(const float *x, float *y, int64_t n);
     void (*leaky_relu)(const float *x, float slope, float *y, int64_t n);

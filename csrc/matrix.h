@@ -22,13 +22,16 @@ struct Panels {
     Values values;
 };
 
+constexpr int MOST_COLUMNS = 1 << 16;
+
 // Blocks, in bundles of Kernels::bundle panels that have about the same number of them. Entry e of a
 // bundle holds the next block of each of its panels and its column, or zeros and column 0 where the
-// panel has no more. The bundles' panels are listed in `panels`, one bundle's after the other's; in
+// panel has no more. Columns are short, so that one load finds those of an entry; matrices of more
+// columns than MOST_COLUMNS are turned into CSR. The bundles' panels are listed in `panels`, one bundle's after the other's; in
 // the last bundle there may be none (-1), or one that sticks out of the matrix.
 struct Bundles {
     const int32_t *starts; // entries
-    const int32_t *columns;
+    const uint16_t *columns;
     const int32_t *panels;
     int places;
     Values values;

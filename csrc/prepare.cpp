@@ -25,6 +25,7 @@ template <class Value> struct Arrangement {
 template <class Value> struct Memory {
     Arrangement<Value> main, by_column;
     std::vector<int32_t> order;
+    std::vector<uint16_t> columns; // of blocks: main's indices
     std::vector<float> scales;
 };
 
@@ -140,20 +141,41 @@ Prepared prepare_csr(int rows, int columns, const int32_t *starts, const int32_t
 }
 
 template <class Value>
+Prepared blocks_as_csr(int rows, int columns, const int32_t *starts, const int32_t *indices,
+                       const Value *values, const float *scales) {
+    const Entries entries = entries_of_panels(rows, columns, starts, indices);
+    std::vector<int32_t> row_starts = {0}, row_indices;
+    std::vector<Value> row_values;
+    for (int row = 0; row < rows; ++row) {
+        for (const Entry &entry : entries[row / PANEL]) {
+            row_indices.push_back(entry.column);
+            row_values.push_back(values[static_cast<size_t>(PANEL) * entry.place + row % PANEL]);
+        }
+        row_starts.push_back(static_cast<int32_t>(row_indices.size()));
+    }
+    return prepare_csr(rows, columns, row_starts.data(), row_indices.data(), row_values.data(),
+                       scales);
+}
+
+template <class Value>
 Prepared prepare_blocks(int rows, int columns, const int32_t *starts, const int32_t *indices,
                         const Value *values, const float *scales, int bundle) {
+    if (columns > MOST_COLUMNS)
+        return blocks_as_csr(rows, columns, starts, indices, values, scales);
     auto memory = memory_with_scales<Value>(rows, scales);
     const Entries entries = entries_of_panels(rows, columns, starts, indices);
     // A last panel that sticks out of the matrix stays last.
     memory->order = by_length(entries, rows / PANEL, bundle);
     memory->main = interleaved(entries, memory->order, bundle, PANEL, values);
+    memory->columns.assign(memory->main.indices.begin(), memory->main.indices.end());
+    memory->main.indices = {};
     Arrangement<Value> &by_column = memory->by_column;
     by_column.starts.assign(starts, starts + columns + 1);
     by_column.indices.assign(indices, indices + starts[columns]);
     by_column.values.resize(starts[columns]);
     by_column.put(0, values, static_cast<size_t>(PANEL) * starts[columns]);
     Prepared result = prepared(Layout::blocks, rows, columns, memory);
-    result.matrix.bundles = {memory->main.starts.data(), memory->main.indices.data(),
+    result.matrix.bundles = {memory->main.starts.data(), memory->columns.data(),
                              memory->order.data(), static_cast<int>(memory->order.size()),
                              {memory->main.values.data()}};
     result.matrix.by_column = {

@@ -7,7 +7,7 @@
 namespace growprune {
 namespace {
 
-std::vector<float> padded_to_panels(std::vector<float> values) {
+AlignedFloats padded_to_panels(AlignedFloats values) {
     values.resize(padded(static_cast<int>(values.size())));
     return values;
 }
@@ -39,12 +39,13 @@ template <class Pointer> Pointer row_of(Pointer rows, int64_t row, int width) {
 } // namespace
 
 Recurrent::Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh,
-                     std::vector<float> bias, std::vector<float> hidden_bias,
+                     AlignedFloats bias, AlignedFloats hidden_bias,
                      std::vector<std::vector<Stage>> stages, float slope)
     : kernels_(kernels), kind_(kind), ih_(std::move(ih)), hh_(std::move(hh)),
       bias_(padded_to_panels(std::move(bias))),
       hidden_bias_(padded_to_panels(std::move(hidden_bias))), slope_(slope),
       hidden_(hh_.matrix.columns), stride_(stride_of(hh_.matrix.rows)) {
+    AlignedFloats all_k;
     bool deep = false;
     int row = 0;
     for (auto &of_gate : stages) {
@@ -52,11 +53,21 @@ Recurrent::Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh
         const int width = of_gate.empty() ? hidden_ : of_gate[0].weight.matrix.columns;
         for (Stage &stage : of_gate) stage.bias = padded_to_panels(std::move(stage.bias));
         const float k = gates_.size() == NEW ? TANH : SIGMOID;
-        gates_.push_back({std::move(of_gate), row, std::vector<float>(padded(hidden_), k), {}, {}});
-        first_k_.insert(first_k_.end(), hidden_, k);
+        gates_.push_back(
+            {std::move(of_gate), row, Squashing(AlignedFloats(hidden_, k)), {}, {}});
+        all_k.insert(all_k.end(), hidden_, k);
         row += width;
     }
-    first_k_ = deep ? std::vector<float>() : padded_to_panels(std::move(first_k_));
+    if (!deep) squashing_ = Squashing(std::move(all_k));
+}
+
+Recurrent::Squashing::Squashing(AlignedFloats of_units)
+    : units(padded_to_panels(std::move(of_units))) {
+    for (size_t i = 0; i < units.size(); i += PANEL) {
+        const float *alike = units.data();
+        while (!std::equal(alike, alike + PANEL, units.data() + i)) alike += PANEL;
+        k.push_back(alike);
+    }
 }
 
 void Recurrent::run(const float *x, const int64_t *lengths, int batch, int time, float *h,
@@ -155,9 +166,9 @@ void Recurrent::advance(float *projected, int n) {
 
 // The sums take the place of the inputs' part of them, which then is in a cache anyway.
 void Recurrent::advance_lstm(float *projected, int n) {
-    const bool deep = first_k_.empty();
+    const bool deep = squashing_.k.empty();
     float *const sums = projected;
-    product(hh_.matrix, states_.h.data(), n, projected, stride_, deep ? nullptr : first_k_.data(),
+    product(hh_.matrix, states_.h.data(), n, projected, stride_, deep ? nullptr : squashing_.k.data(),
             sums, stride_);
     if (deep)
         for (GateNetwork &gate : gates_) run_stages(gate, sums + gate.first_row, n);
@@ -196,16 +207,18 @@ void Recurrent::run_stages(GateNetwork &gate, float *sums, int n) {
         }
         sums = gate.sums.data();
         stride = stride_of(matrix.rows);
-        const float *k = &stage == &gate.stages.back() ? gate.k.data() : nullptr;
-        product(matrix, stage_inputs_.data(), n, stage.bias.data(), 0, k, sums, stride);
+        const bool is_last = &stage == &gate.stages.back();
+        product(matrix, stage_inputs_.data(), n, stage.bias.data(), 0,
+                is_last ? gate.squashing.k.data() : nullptr, sums, stride);
     }
     if (gate.stages.empty())
         for (int i = 0; i < n; ++i)
-            kernels_.squash(sums + i * stride, gate.k.data(), sums + i * stride, hidden_);
+            kernels_.squash(sums + i * stride, gate.squashing.k.data(), sums + i * stride, hidden_);
 }
 
 void Recurrent::product(const Matrix &matrix, const float *const *x, int n, const float *addend,
-                        ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride) {
+                        ptrdiff_t addend_stride, const float *const *k, float *y,
+                        ptrdiff_t y_stride) {
     scratch_.resize(std::max(scratch_.size(), scratch_floats(matrix)));
     kernels_.product(matrix, x, n, addend, addend_stride, k, y, y_stride, scratch_.data(),
                      backwards_);

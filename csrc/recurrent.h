@@ -1,6 +1,7 @@
 // A recurrent layer in one direction: whole sequences or single steps.
 #pragma once
 
+#include "aligned.h"
 #include "kernels.h"
 #include "prepare.h"
 
@@ -14,7 +15,7 @@ enum class Kind { lstm, gru };
 // A later stage of an H-LSTM's gate.
 struct Stage {
     Prepared weight;
-    std::vector<float> bias;
+    AlignedFloats bias;
 };
 
 // The formulas are growprune.native.Recurrent's. Shapes are trusted. The object's buffers serve all
@@ -23,8 +24,8 @@ class Recurrent {
   public:
     // bias goes with ih, and hidden_bias, for a GRU only, with hh: one number for each row. stages
     // holds a list for each gate, which may be empty.
-    Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh, std::vector<float> bias,
-              std::vector<float> hidden_bias, std::vector<std::vector<Stage>> stages, float slope);
+    Recurrent(const Kernels &kernels, Kind kind, Prepared ih, Prepared hh, AlignedFloats bias,
+              AlignedFloats hidden_bias, std::vector<std::vector<Stage>> stages, float slope);
 
     // x (batch, time, input); h, c (batch, hidden), advanced in place, c null for a GRU;
     // outputs (batch, time, hidden).
@@ -40,12 +41,21 @@ class Recurrent {
     Kind kind() const { return kind_; }
 
   private:
+    // The k of Kernels::squash. Panels that are alike share theirs, which stay in the nearest cache.
+    struct Squashing {
+        explicit Squashing(AlignedFloats of_units = {});
+        Squashing(Squashing &&) = default; // a copy's pointers would be to the other's units
+        Squashing &operator=(Squashing &&) = default;
+
+        AlignedFloats units; // padded to panels
+        std::vector<const float *> k;
+    };
     // One gate and its buffers. The buffers hold one stage of all sequences, then the next.
     struct GateNetwork {
         std::vector<Stage> stages;
         int first_row;
-        std::vector<float> k; // of its units, for Kernels::squash
-        std::vector<float> inputs, sums;
+        Squashing squashing;
+        AlignedFloats inputs, sums;
     };
     // Where the states of the sequences are and where they go.
     struct States {
@@ -60,14 +70,14 @@ class Recurrent {
     void advance_gru(const float *projected, int n);
     void run_stages(GateNetwork &gate, float *sums, int n);
     void product(const Matrix &matrix, const float *const *x, int n, const float *addend,
-                 ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride);
+                 ptrdiff_t addend_stride, const float *const *k, float *y, ptrdiff_t y_stride);
 
     const Kernels &kernels_;
     Kind kind_;
     Prepared ih_, hh_;
-    std::vector<float> bias_, hidden_bias_;
+    AlignedFloats bias_, hidden_bias_;
     std::vector<GateNetwork> gates_;
-    std::vector<float> first_k_; // of all gates' units; empty if a gate has later stages
+    Squashing squashing_; // of all gates' units; of none if a gate has later stages
     float slope_;
     int hidden_;
     ptrdiff_t stride_; // of the first stage's sums
@@ -76,7 +86,7 @@ class Recurrent {
     bool backwards_ = false;
     States states_;
     std::vector<const float *> inputs_, stage_inputs_;
-    std::vector<float> projected_, hidden_sums_, scratch_;
+    AlignedFloats projected_, hidden_sums_, scratch_;
 };
 
 } // namespace growprune

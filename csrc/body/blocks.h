@@ -11,22 +11,55 @@ constexpr int BUNDLE = PARTS == 2 || SUMS < 4 ? 2 : 4;
 constexpr int PANELS_FOR_TILE = SUMS >= 6 * BUNDLE ? BUNDLE : 1;
 constexpr int BLOCKS_TILE = SUMS / PANELS_FOR_TILE;
 
-// Some panels of a bundle, from `place` on, times N vectors; sums start at 0.
-template <int PANELS, int N, class Value>
-INLINE void bundle_sums(const Matrix &W, int place, const float *const *x,
-                        Lanes (&sums)[PANELS][N]) {
+// What is left of the bundles. It is read on from bundle to bundle: where the next one begins is
+// known before this one ends, and nothing waits for a look at `starts` when that was not foreseen.
+template <class Value> struct Reader {
+    const Value *weights;
+    const uint16_t *columns;
+
+    INLINE Reader(const Matrix &W, int place)
+        : weights(values<Value>(W.bundles.values)), columns(W.bundles.columns) {
+        skip(W.bundles.starts[place / BUNDLE]);
+    }
+
+    INLINE void skip(int64_t entries) {
+        weights += PANEL * BUNDLE * entries;
+        columns += BUNDLE * entries;
+    }
+};
+
+// How many entries a bundle has.
+INLINE int length(const Matrix &W, int place) {
     const int32_t *starts = W.bundles.starts + place / BUNDLE;
-    const int64_t first = static_cast<int64_t>(BUNDLE) * starts[0] + place % BUNDLE;
-    const Value *weights = values<Value>(W.bundles.values) + PANEL * first;
-    const int32_t *columns = W.bundles.columns + first;
+    return starts[1] - starts[0];
+}
+
+// The columns of some panels in an entry, found by one load: weights and inputs already take two
+// for each block, as many as a processor starts in a cycle.
+template <int PANELS>
+INLINE void load_columns(const uint16_t *from, int64_t (&columns)[PANELS]) {
+    constexpr bool LOWEST_FIRST = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+    uint64_t all = 0;
+    static_assert(sizeof(*from) * PANELS <= sizeof(all), "one load must do");
+    __builtin_memcpy(&all, from, sizeof(*from) * PANELS);
+    UNROLL for (int p = 0; p < PANELS; ++p)
+        columns[p] = static_cast<uint16_t>(all >> 16 * (LOWEST_FIRST ? p : 3 - p));
+}
+
+// Adds the products of some panels of the next bundle with N vectors.
+template <int PANELS, int N, class Value>
+INLINE void add_bundle(Reader<Value> reader, int first, int entries, const float *const *x,
+                       Lanes (&sums)[PANELS][N]) {
     const float *rows[N];
     UNROLL for (int i = 0; i < N; ++i) rows[i] = x[i];
-    for (int e = starts[1] - starts[0]; e > 0; --e, weights += BUNDLE * PANEL, columns += BUNDLE)
+    for (; entries > 0; --entries, reader.skip(1)) {
+        int64_t columns[PANELS];
+        load_columns(reader.columns + first, columns);
         UNROLL for (int p = 0; p < PANELS; ++p) {
-            const Lanes block = load_weights(weights + PANEL * p);
-            const int64_t column = columns[p];
-            UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][column]);
+            const Lanes block = load_weights(reader.weights + PANEL * (first + p));
+            UNROLL for (int i = 0; i < N; ++i) add_product(sums[p][i], block, rows[i][columns[p]]);
         }
+    }
 }
 
 // Whether a bundle's panels all lie inside the matrix: only the last one's may not.
@@ -40,20 +73,26 @@ __attribute__((noinline)) void blocks_tile(const Matrix W, int place, int end,
                                            const float *const *x, Ending ending, float *y,
                                            ptrdiff_t y_stride) {
     constexpr int PANELS = PANELS_FOR_TILE;
-    for (; place < end; place += PANELS) {
-        const int32_t *panels = W.bundles.panels + place;
-        Lanes sums[PANELS][N] = {};
-        bundle_sums<PANELS, N, Value>(W, place, x, sums);
-        if (is_whole(W, place)) {
-            UNROLL for (int p = 0; p < PANELS; ++p)
-                finish_tile<Value>(W, sums[p], panels[p], ending, y, y_stride);
-        } else {
-            UNROLL for (int p = 0; p < PANELS; ++p)
-                UNROLL for (int i = 0; i < N; ++i) {
-                    const Lanes in_memory = sums[p][i];
-                    finish_last<Value>(W, &in_memory, panels[p], ending.from(i), y + i * y_stride);
-                }
+    Reader<Value> reader(W, place);
+    for (; place < end; place += BUNDLE) {
+        const int entries = length(W, place);
+        for (int first = 0; first < BUNDLE; first += PANELS) {
+            const int32_t *panels = W.bundles.panels + place + first;
+            Lanes sums[PANELS][N] = {};
+            add_bundle<PANELS, N>(reader, first, entries, x, sums);
+            if (is_whole(W, place)) {
+                UNROLL for (int p = 0; p < PANELS; ++p)
+                    finish_tile<Value>(W, sums[p], panels[p], ending, y, y_stride);
+            } else {
+                UNROLL for (int p = 0; p < PANELS; ++p)
+                    UNROLL for (int i = 0; i < N; ++i) {
+                        const Lanes in_memory = sums[p][i];
+                        finish_last<Value>(W, &in_memory, panels[p], ending.from(i),
+                                           y + i * y_stride);
+                    }
+            }
         }
+        reader.skip(entries);
     }
 }
 
@@ -70,10 +109,13 @@ INLINE void blocks_rest(const Matrix &W, int place, int end, const float *const 
 template <class Value>
 __attribute__((noinline)) void blocks_vector(const Matrix W, const float *x, Ending ending,
                                              float *y) {
+    Reader<Value> reader(W, 0);
     for (int place = 0; place < W.bundles.places; place += BUNDLE) {
         const int32_t *panels = W.bundles.panels + place;
+        const int entries = length(W, place);
         Lanes sums[BUNDLE][1] = {}, of_panels[BUNDLE];
-        bundle_sums<BUNDLE, 1, Value>(W, place, &x, sums);
+        add_bundle<BUNDLE, 1>(reader, 0, entries, &x, sums);
+        reader.skip(entries);
         UNROLL for (int p = 0; p < BUNDLE; ++p) of_panels[p] = sums[p][0];
         if (is_whole(W, place)) {
             finish_vector<Value>(W, of_panels, panels, ending, y);
@@ -124,7 +166,7 @@ template <class Value>
 void blocks_product(const Matrix &W, const float *const *x, int n, Ending ending, float *y,
                     ptrdiff_t y_stride, float *scratch) {
     // Measured: a block costs three to four times as much as in the bundles.
-    if (n == 1 && 4 * count_active(x[0], W.columns) < W.columns)
+    if (n == 1 && is_mostly_zero(x[0], W.columns))
         return blocks_columns<Value>(W, x[0], ending, y, scratch);
     if (n == 1) return blocks_vector<Value>(W, x[0], ending, y);
     // The weights of some bundles are read from afar once for all vectors.

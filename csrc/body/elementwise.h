@@ -26,11 +26,16 @@ void leaky_relu_each(const float *x, float slope, float *y, int64_t n) {
     each([slope](auto v) { return leaky_relu(v, slope); }, x, y, n);
 }
 
-void squash_each(const float *x, const float *k, float *y, int64_t n) {
-    constexpr int FLOATS = STRIDE * WIDTH;
+void squash_each(const float *x, const float *const *k, float *y, int64_t n) {
+    constexpr int N = STRIDE, FLOATS = N * WIDTH;
     for (int64_t i = 0; i < n; i += FLOATS) {
         const int live = n - i < FLOATS ? static_cast<int>(n - i) : FLOATS;
-        store(squash(load<STRIDE>(x + i, live), load<STRIDE>(k + i, live)), y + i, live);
+        Pack<N> of_k;
+        EACH_PART {
+            const int64_t at = WIDTH * q < live ? i + WIDTH * q : i; // not beyond the last panel
+            place(load<1>(k[at / PANEL] + at % PANEL), of_k, q);
+        }
+        store(squash(load<N>(x + i, live), of_k), y + i, live);
     }
 }
 

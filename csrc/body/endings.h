@@ -14,12 +14,12 @@ template <class Value> INLINE const Value *values(Values v) {
     return static_cast<const Value *>(v.data);
 }
 
-// y[i] = squash(sums + addend[i], k), or without squashing where k is null. Both can be read to
-// whole panels.
+// y[i] = squash(sums + addend[i], k), or without squashing where k is null. The addend can be read
+// to whole panels; k points to the numbers of each.
 struct Ending {
     const float *addend;
     ptrdiff_t stride; // of addend
-    const float *k;
+    const float *const *k;
 
     INLINE Ending from(ptrdiff_t i) const { return {addend + i * stride, stride, k}; }
 };
@@ -40,7 +40,7 @@ INLINE void finish_vector(const Matrix &W, const Lanes (&sums)[N], const int32_t
         UNROLL for (int j = 0; j < AT_ONCE; ++j) {
             const int at = PANEL * panels[first + j];
             place(scaled<Value>(W, sums[first + j], at) + load_lanes(ending.addend + at), all, j);
-            if (ending.k) place(load_lanes(ending.k + at), k, j);
+            if (ending.k) place(load_lanes(ending.k[panels[first + j]]), k, j);
         }
         if (ending.k) all = squash(all, k);
         UNROLL for (int j = 0; j < AT_ONCE; ++j)
@@ -54,9 +54,11 @@ INLINE void finish_tile(const Matrix &W, const Lanes (&sums)[N], int panel, Endi
                         ptrdiff_t y_stride) {
     const int at = PANEL * panel;
     const float *addend = ending.addend + at;
-    UNROLL for (int i = 0; i < N; ++i)
-        store(scaled<Value>(W, sums[i], at) + load_lanes(addend + i * ending.stride),
-              y + i * y_stride + at);
+    const Lanes first = load_lanes(addend);
+    UNROLL for (int i = 0; i < N; ++i) {
+        const Lanes added = ending.stride ? load_lanes(addend + i * ending.stride) : first;
+        store(scaled<Value>(W, sums[i], at) + added, y + i * y_stride + at);
+    }
 }
 
 // One vector and one panel that may stick out of the matrix, or may be none (-1). Not inlined, and
@@ -67,7 +69,7 @@ __attribute__((noinline)) void finish_last(const Matrix &W, const Lanes *sums, i
     if (panel < 0) return;
     const int at = PANEL * panel;
     Lanes all = scaled<Value>(W, *sums, at) + load_lanes(ending.addend + at);
-    if (ending.k) all = squash(all, load_lanes(ending.k + at));
+    if (ending.k) all = squash(all, load_lanes(ending.k[panel]));
     store(all, y + at, W.rows - at);
 }
 

@@ -16,7 +16,7 @@ void product_of(const Matrix &W, const float *const *x, int n, Ending ending, fl
 }
 
 void product(const Matrix &W, const float *const *x, int n, const float *addend,
-             ptrdiff_t addend_stride, const float *k, float *y, ptrdiff_t y_stride, float *scratch,
+             ptrdiff_t addend_stride, const float *const *k, float *y, ptrdiff_t y_stride, float *scratch,
              bool backwards) {
     // One vector's sums are squashed by panels while they are in registers.
     const bool squashed_at_once = n == 1 && W.layout != Layout::csr;

@@ -115,8 +115,9 @@ Sample draw(const Kernels &kernels, Layout layout, int rows, int columns, double
 }
 
 template <class Value> void check_products(const Kernels &kernels, Layout layout) {
-    for (const auto &[rows, columns] : {std::pair{1, 1}, {16, 9}, {37, 20}, {130, 61}})
+    for (const auto &[rows, columns] : {std::pair{1, 1}, {16, 9}, {37, 20}, {130, 61}, {3, MOST_COLUMNS + 2}})
         for (const double density : {0.0, 0.03, 0.5, 1.0}) {
+            if (columns > MOST_COLUMNS && density > 0.1) continue;
             const Sample W = draw<Value>(kernels, layout, rows, columns, density);
             for (const int n : {1, 2, 3, 4, 5, 6, 7, 8, 9, 19, 66}) {
                 Floats x = random_floats(static_cast<size_t>(n) * columns);
@@ -142,8 +143,8 @@ template <class Value> void check_products(const Kernels &kernels, Layout layout
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 // One step of an LSTM whose gates have one hidden layer each, or none.
-void slow_lstm(const Sample &ih, const Sample &hh, const std::vector<float> &bias,
-               const std::vector<Sample> &later, const std::vector<float> &later_bias, float slope,
+void slow_lstm(const Sample &ih, const Sample &hh, const AlignedFloats &bias,
+               const std::vector<Sample> &later, const AlignedFloats &later_bias, float slope,
                const float *x, std::vector<float> &h, std::vector<float> &c) {
     const int hidden = hh.columns, width = hh.rows / 4;
     std::vector<float> first(hh.rows), gates(4 * hidden);
@@ -171,7 +172,7 @@ void check_lstm(const Kernels &kernels, Layout layout, int input, int hidden, in
     const bool deep = width != hidden;
     const Sample ih = draw<float>(kernels, layout, 4 * width, input, 0.4);
     const Sample hh = draw<float>(kernels, layout, 4 * width, hidden, 0.4);
-    std::vector<float> bias(4 * width), later_bias(hidden);
+    AlignedFloats bias(4 * width), later_bias(hidden);
     for (float &value : bias) value = uniform();
     for (float &value : later_bias) value = uniform();
     std::vector<Sample> later;
@@ -181,7 +182,7 @@ void check_lstm(const Kernels &kernels, Layout layout, int input, int hidden, in
         stages[k].push_back({later[k].prepared, later_bias});
     }
     Recurrent layer(kernels, Kind::lstm, ih.prepared, hh.prepared, bias,
-                    std::vector<float>(4 * width), stages, 0.0f);
+                    AlignedFloats(4 * width), stages, 0.0f);
     const Floats x = random_floats(static_cast<size_t>(batch) * time * input);
     const int64_t lengths[batch] = {3, time, 0};
     for (const bool reverse : {false, true}) {
@@ -213,7 +214,7 @@ void check_lstm(const Kernels &kernels, Layout layout, int input, int hidden, in
 void check_gru(const Kernels &kernels, Layout layout, int input, int hidden) {
     const Sample ih = draw<float>(kernels, layout, 3 * hidden, input, 0.4);
     const Sample hh = draw<float>(kernels, layout, 3 * hidden, hidden, 0.4);
-    std::vector<float> bias(3 * hidden), hidden_bias(3 * hidden);
+    AlignedFloats bias(3 * hidden), hidden_bias(3 * hidden);
     for (float &value : bias) value = uniform();
     for (int r = 2 * hidden; r < 3 * hidden; ++r) hidden_bias[r] = uniform();
     Recurrent layer(kernels, Kind::gru, ih.prepared, hh.prepared, bias, hidden_bias,
@@ -242,7 +243,8 @@ void check_functions(const Kernels &kernels) {
         kernels.sigmoid(x.get(), y.get(), n);
         for (int i = 0; i < n; ++i) expect_close("sigmoid", kernels.name, y[i], sigmoid(x[i]), 1);
         for (const float k : {0.5f, 1.0f}) {
-            const std::vector<float> all(n, k);
+            const std::vector<float> panel(PANEL, k);
+            const std::vector<const float *> all(panels_of(n), panel.data());
             kernels.squash(x.get(), all.data(), y.get(), n);
             for (int i = 0; i < n; ++i)
                 expect_close("squash", kernels.name, y[i], k == 1 ? std::tanh(x[i]) : sigmoid(x[i]),

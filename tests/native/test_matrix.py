@@ -52,6 +52,17 @@ def test_empty_rows_and_columns(path, sparse, packed, rng, layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("columns", [1 << 16, (1 << 16) + 1])
+def test_more_columns_than_short_numbers_count(path, packed, rng, layout, columns):
+    weight = np.zeros((37, columns), np.float32)
+    weight[:, [0, 5, -2, -1]] = rng.standard_normal((37, 4))
+    x = rng.standard_normal((3, columns)).astype(np.float32)
+    for batch in (1, 3):
+        found = native.product(packed(layout, weight), x[:batch])
+        assert_close(found, exact(weight, x[:batch]))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kept", [0, 0.05, 0.5])
 def test_zeros_in_the_input(path, sparse, packed, rng, layout, kept):
     weight = sparse(128, 96, 0.2, 16)

@@ -11,6 +11,7 @@ from growprune.native.matrix import Matrix
 GATES = {"lstm": 4, "gru": 3}
 
 Stage = tuple[Matrix, np.ndarray]
+_FLOAT = np.dtype(np.float32)
 
 
 class Recurrent:
@@ -133,14 +134,16 @@ class Recurrent:
         """
         try:
             return self._unchecked_step(x, h, c)
-        except (TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError):
             # Looked at only now: checks take longer than a small layer's step.
             return self._unchecked_step(*self._step_arguments(x, h, c))
 
     def _unchecked_step(
         self, x: np.ndarray, h: np.ndarray, c: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        new_h, new_c = np.empty_like(h), None if c is None else np.empty_like(c)
+        # Takes half the time of np.empty_like.
+        new_h = np.empty(h.shape, _FLOAT)
+        new_c = None if c is None else np.empty(h.shape, _FLOAT)
         self._layer.step(x, h, c, new_h, new_c)
         return new_h, new_c
 

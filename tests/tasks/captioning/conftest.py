@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
 
-# The small captioners of the pipelines' tests.
-sys.path.insert(0, str(Path(__file__).parents[2] / "pipelines"))
+# This folder's small tasks, and the small captioners of the pipelines' tests.
+here = Path(__file__).parent
+sys.path[:0] = [str(here), str(here.parents[1] / "pipelines")]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from growprune.settings import Settings
+from growprune.tasks.distillation import DistillSettings
 from growprune.training import Recipe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -69,8 +70,12 @@ class ModelSettings(Settings):
         return self
 
 
-class LossSettings(Settings):
-    """What is minimised: the cross-entropy of every word, and rewards at the end if asked."""
+class LossSettings(DistillSettings):
+    """What is minimised: the cross-entropy of every word, and rewards at the end if asked.
+
+    Teachers have the same words and read the same features; the divergence from them is per word
+    too, and left out where captions are rewarded.
+    """
 
     label_smoothing: Fraction = 0.0
     self_critical_epochs: NonNegativeInt = 0

@@ -15,8 +15,10 @@ from growprune.errors import DataError
 from growprune.metrics import totals
 from growprune.metrics.captions import CiderD, score_captions
 from growprune.tasks.captioning.captioner import Captioner
+from growprune.tasks.captioning.distillation import open_teachers
 from growprune.tasks.captioning.model import CaptionModel, StandardNorm
 from growprune.tasks.captioning.settings import CaptioningRecipe
+from growprune.tasks.distillation import Teachers, agreement, divergence
 
 WORDS_PER_CAPTION = 10
 """FLOPs are given for a caption of so many words."""
@@ -63,6 +65,8 @@ class CaptioningTask:
 
     Raises:
         DataError: a split is missing, an image has no features, or a caption has no words.
+        CheckpointError: a teacher's folder does not hold a finished run.
+        RecipeError: a teacher's words or features are others.
     """
 
     metric = "cider_d"
@@ -89,6 +93,9 @@ class CaptioningTask:
         self._captions = [self._encoded(image) for image in self.images]
         for image in dev:
             self._encoded(image)  # what is wrong with it is told now
+        self.teachers: Teachers | None = None
+        if recipe.loss.teachers:
+            self.teachers = open_teachers(recipe.loss.teachers, self.vocabulary, self.encoder)
 
     @property
     def encoder(self) -> dict[str, Any]:
@@ -146,11 +153,20 @@ class CaptioningTask:
     def loss(
         self, model: torch.nn.Module, batch: CaptionBatch, device: torch.device
     ) -> torch.Tensor:
-        """Cross-entropy per word, or the drawn captions' where they are rewarded."""
+        """Cross-entropy per word, or the drawn captions' where they are rewarded.
+
+        To the former comes, where there are teachers, the divergence from them per word.
+        """
         if batch.drawn_by is not None:
             return self._self_critical(model, batch, device)
-        smoothing = self.recipe.loss.label_smoothing
-        return F.cross_entropy(*_scored(model, batch, device), label_smoothing=smoothing)
+        settings = self.recipe.loss
+        logits, targets = _scored(model, batch, device)
+        loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
+        if self.teachers is None:
+            return loss
+        told = self.teachers.answers(*_read(batch, device))
+        wanted = agreement(told, settings.temperature)
+        return loss + settings.distill * divergence(logits, wanted, settings.temperature).mean()
 
     def evaluate(
         self, model: torch.nn.Module, split: str, device: torch.device
@@ -172,12 +188,16 @@ class CaptioningTask:
         return totals(model.operations(masks, WORDS_PER_CAPTION), "caption")
 
     def data_summary(self) -> dict[str, Any]:
-        """Name of the corpus; images and captions of every split, and the words."""
+        """Name of the corpus; images and captions of every split, the words, and teachers."""
         splits = {
             name: {"images": len(images), "captions": sum(len(i.captions) for i in images)}
             for name, images in self.corpus.splits.items()
         }
-        return {"name": self.corpus.name, "splits": splits, "words": len(self.vocabulary)}
+        summary: dict[str, Any] = {"name": self.corpus.name, "splits": splits}
+        summary["words"] = len(self.vocabulary)
+        if self.teachers:
+            summary["teachers"] = self.teachers.summary
+        return summary
 
     def _draws(self, epoch: int) -> bool:
         """Whether captions are drawn and rewarded in this epoch."""
@@ -258,8 +278,14 @@ def _scored(
     model: torch.nn.Module, batch: CaptionBatch, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of every word of known captions and of their ends, and which words these are."""
-    logits = model(batch.features.to(device), batch.words.to(device), batch.lengths)
-    return logits, batch.targets.to(device)
+    return model(*_read(batch, device)), batch.targets.to(device)
+
+
+def _read(
+    batch: CaptionBatch, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What a model reads to score every word of known captions."""
+    return batch.features.to(device), batch.words.to(device), batch.lengths
 
 
 def _padded(captions: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:

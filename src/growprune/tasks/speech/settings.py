@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from growprune.data import FeatureSettings, Noise, SpecAugment
 from growprune.settings import Settings
+from growprune.tasks.distillation import DistillSettings
 from growprune.training import Recipe
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -115,28 +116,16 @@ class DataSettings(Settings):
         return self
 
 
-class LossSettings(Settings):
-    """What is minimised: the CTC loss per letter of the last layer, and more if asked."""
+class LossSettings(DistillSettings):
+    """What is minimised: the CTC loss per letter of the last layer, and more if asked.
+
+    Teachers have this recipe's features and letters and as many output frames; the divergence from
+    them is per letter too.
+    """
 
     intermediate: NonNegativeFloat = 0.0
     """Factor of the CTC losses of the recurrent layers below, each read through the same output
     matrix (Lee and Watanabe 2021, arXiv 2102.03216). Costs nothing once trained."""
-    teachers: tuple[str, ...] = ()
-    """Folders of finished runs, relative to where the command is given, with this recipe's features
-    and letters and as many output frames."""
-    distill: NonNegativeFloat = 0.0
-    """Factor of the divergence from the teachers, see `distillation.divergence`, per letter."""
-    temperature: PositiveFloat = 1.0
-    """What logarithms of probabilities are divided by, on both sides, for the divergence."""
-
-    @model_validator(mode="after")
-    def _teachers_have_weight(self) -> "LossSettings":
-        if bool(self.teachers) != (self.distill > 0):
-            raise ValueError(
-                f"distill is {self.distill:g} and teachers are {list(self.teachers)}; give a "
-                "factor above 0 and at least one teacher, or neither"
-            )
-        return self
 
 
 class SpeechRecipe(Recipe):

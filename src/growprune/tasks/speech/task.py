@@ -18,7 +18,8 @@ from growprune.data import (
 from growprune.decoding import greedy
 from growprune.files import sha256
 from growprune.metrics import character_error_rate, totals, word_error_rate
-from growprune.tasks.speech.distillation import Teachers, divergence
+from growprune.tasks.distillation import Teachers
+from growprune.tasks.speech.distillation import agreement, divergence, open_teachers
 from growprune.tasks.speech.model import SpeechModel, build_model
 from growprune.tasks.speech.settings import SpeechRecipe
 from growprune.tasks.speech.training_set import FeatureCache, TrainingSet, seconds_of
@@ -93,7 +94,7 @@ class SpeechTask:
     @cached_property
     def teachers(self) -> Teachers | None:
         """The runs that the recipe learns from."""
-        return Teachers(self.recipe) if self.recipe.loss.teachers else None
+        return open_teachers(self.recipe) if self.recipe.loss.teachers else None
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Utterances of like length together; the batches' order is shuffled after epoch 0."""
@@ -137,8 +138,8 @@ class SpeechTask:
         if self.teachers is None:
             return loss
         assert batch.plain is not None
-        wanted = self.teachers.log_probs(
-            batch.plain.to(device), batch.lengths, settings.temperature
+        wanted = agreement(
+            self.teachers, batch.plain.to(device), batch.lengths, settings.temperature
         )
         apart = divergence(layers[-1], wanted, lengths, settings.temperature)
         return loss + settings.distill * _per_letter(apart, batch).mean()

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from growprune.reports import plots
 from growprune.reports.plots import _shortened, block_densities, plot_connections, plot_curves
 from growprune.reports.record import check_record, group_by_recipe
 
@@ -83,6 +84,21 @@ def test_curves_of_unequal_runs_and_of_none(tmp_path, make_record):
         path = tmp_path / "curves.png"
         plot_curves(group_by_recipe([check_record(r, "here") for r in records]), path)
         assert pixels(path).std() > 0
+
+
+def test_no_column_is_cut_at_the_height_of_another(tmp_path, make_record, monkeypatch):
+    """All columns share the scale of the one with the largest values."""
+    drawn = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: drawn.append(figure))
+    low = make_record(name="low")
+    epochs = [e | {"train_loss": 90.0, "dev_wer": 3.0, "seconds": 500.0} for e in low["epochs"]]
+    records = [low, make_record(name="high", epochs=epochs)]
+    plot_curves(group_by_recipe([check_record(r, "here") for r in records]), tmp_path / "a.png")
+    limits = {axes.get_ylabel(): axes.get_ylim() for axes in drawn[0].axes if axes.get_ylabel()}
+    assert limits["loss"][0] == 0
+    assert limits["loss"][1] > 90
+    assert limits["dev word error rate (%)"][1] > 300
+    assert limits["seconds an epoch"][1] > 500
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])

@@ -63,6 +63,7 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], path: Path) -> None:
         column[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes, draw in zip(grid[:, 0], rows, strict=True):
         axes.set_ylabel(_LABELS[draw], **_FONT)
+        axes.set_ylim(bottom=0)  # only now: it ends the fitting of the row's scale to its columns
     _add_legends(figure, grid, rows.index(_draw_loss), groups, tints)
     _save(figure, path)
 
@@ -149,13 +150,11 @@ def _shortened(name: str, most: int = 42) -> str:
 def _draw_error_rate(axes: Axes, run: Record, style: str) -> None:
     rates = [math.nan if e.dev_wer is None else 100 * e.dev_wer for e in run.epochs]
     axes.plot(_numbers(run), rates, style, color=_DEV)
-    axes.set_ylim(bottom=0)
 
 
 def _draw_cider_d(axes: Axes, run: Record, style: str) -> None:
     scores = [math.nan if e.dev_cider_d is None else e.dev_cider_d for e in run.epochs]
     axes.plot(_numbers(run), scores, style, color=_DEV)
-    axes.set_ylim(bottom=0)
 
 
 def _draw_loss(axes: Axes, run: Record, style: str) -> None:
@@ -165,7 +164,6 @@ def _draw_loss(axes: Axes, run: Record, style: str) -> None:
     ):
         values = [math.nan if loss is None else loss for loss in losses]
         axes.plot(_numbers(run), values, style, color=color)
-    axes.set_ylim(bottom=0)
 
 
 def _draw_density(axes: Axes, run: Record, style: str) -> None:
@@ -178,7 +176,6 @@ def _draw_density(axes: Axes, run: Record, style: str) -> None:
 def _draw_seconds(axes: Axes, run: Record, style: str) -> None:
     seconds = [math.nan if e.seconds is None else e.seconds for e in run.epochs]
     axes.plot(_numbers(run), seconds, style, color="black")
-    axes.set_ylim(bottom=0)
 
 
 _LABELS = {

@@ -23,7 +23,8 @@ for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-fi
         growprune evaluate "$run" --split test --beam 16 --lm-order 3
     done
 done
-for run in "$out"/*-final-seed*; do  # only now: a record says whether files here have changed
-    cp "$run/record.json" "results/an4/records/${run##*/}.json"
+for record in "$out"/*-final-seed*/record.json; do  # only now: they tell whether files here changed
+    run=${record%/record.json}
+    cp "$record" "results/an4/records/${run##*/}.json"
 done
 python "$here/an4.py" results/an4/records/*.json --out results/an4

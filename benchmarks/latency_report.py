@@ -30,7 +30,7 @@ _DENSE = {
 
 
 def summary(record: Mapping[str, Any], width: int) -> str:
-    """Microseconds a step and ratios to onnxruntime at one width, as Markdown."""
+    """Microseconds a step and ratios to onnxruntime at one width, and recognisers, as Markdown."""
     rows = record["cells"]
     told = _measured_on(record["machine"])
     lines = [f"{told} In brackets: times as fast as onnxruntime's dense layer.", ""]
@@ -52,6 +52,8 @@ def summary(record: Mapping[str, Any], width: int) -> str:
             label = "ours, dense" if engine == "growprune" else engine
             lines.append(_line([label, _cell(row, base), *("" for _ in kept[1:])]))
         lines.append("")
+    if record["recognizers"]:
+        lines += [*_recognizer_lines(record), ""]
     return "\n".join(lines)
 
 
@@ -184,9 +186,11 @@ def _fixed_cells(row: Row) -> list[str]:
 
 
 def _recognizer_table(record: Mapping[str, Any]) -> str:
+    return "\n".join(["## Whole recognisers", "", *_recognizer_lines(record)])
+
+
+def _recognizer_lines(record: Mapping[str, Any]) -> list[str]:
     lines = [
-        "## Whole recognisers",
-        "",
         f"Milliseconds of compute per second of speech; {record['speech']}.",
         "",
         _line(["recogniser", "network alone", "with features and decoding"]),
@@ -195,7 +199,7 @@ def _recognizer_table(record: Mapping[str, Any]) -> str:
     for row in record["recognizers"]:
         cells = (f"{1000 * row[key]['median']:.2f}" for key in ("network", "whole"))
         lines.append(_line([row["name"], *cells]))
-    return "\n".join(lines)
+    return lines
 
 
 def _start_table(rows: Sequence[Row]) -> str:

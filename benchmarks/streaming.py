@@ -40,6 +40,7 @@ def main() -> None:
     seconds = [taken for wave in waves for taken in hear(recognizer, wave, size)[1]]
     row = {
         "model": args.model.name,
+        "data": f"{len(waves)} utterances of {args.data.name}'s dev split",
         "piece_milliseconds": args.milliseconds,
         "pieces": len(seconds),
         "median_milliseconds": 1e3 * float(np.median(seconds)),
@@ -81,7 +82,8 @@ def report(row: dict[str, Any]) -> str:
     """The figures in a table, as Markdown."""
     return (
         f"# Streaming\n\n{describe(1)}. Written by `benchmarks/streaming.py`.\n\n"
-        f"{row['model']}, {row['pieces']} pieces of {row['piece_milliseconds']:g} ms:\n\n"
+        f"{row['model']}, {row['data']} in {row['pieces']} pieces of "
+        f"{row['piece_milliseconds']:g} ms:\n\n"
         "| median | 99 of 100 below | longest | seconds per second of speech |\n"
         "| ---: | ---: | ---: | ---: |\n"
         f"| {row['median_milliseconds']:.2f} ms | {row['percentile_99_milliseconds']:.2f} ms "

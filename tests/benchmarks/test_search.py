@@ -53,6 +53,27 @@ def corpus(tmp_path_factory):
     return folder
 
 
+def test_the_trials_of_an4s_small_recogniser_are_recipes(tmp_path):
+    """All but the dense one end with as many connections as the whole."""
+    found = search.read_search(SCRIPT.with_name("an4-steps.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    assert {recipe.training.epochs for recipe in runs.values()} == {40}
+    whole = final_densities(runs.pop("whole").plan)
+    assert final_densities(runs.pop("dense").plan) == [1.0]
+    for trial, recipe in runs.items():
+        assert final_densities(recipe.plan) == whole, trial
+
+
+def final_densities(plan):
+    """Of the plan's matrices at large and of those of each override."""
+    everywhere = [
+        plan.prune and plan.prune.final_density, plan.grow and plan.grow.max_density,
+        plan.seed_density,
+    ]  # fmt: skip
+    each = [[one.final_density, one.max_density, one.seed_density] for one in plan.overrides]
+    return [next(value for value in values if value is not None) for values in (everywhere, *each)]
+
+
 def start(*words):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a child inherits being deaf to it
     return subprocess.Popen(

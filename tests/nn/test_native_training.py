@@ -255,3 +255,17 @@ def test_a_noted_model_saves_and_loads_without_its_notes(engine, tmp_path):
     assert training.active_of(parameters["weight_hh_l0"]) is None
     assert torch.equal(parameters["weight_hh_l0"], layer.weight_hh_l0)
     torch.testing.assert_close(loaded(x)[0], expected)
+
+
+def test_gradients_are_those_of_the_layers_type_whatever_torchs_default_is(engine):
+    engine("native")
+    layer = HLSTM(10, 12, gate_hidden_sizes=(14,))
+    x = torch.randn(8, 18, 10)
+    found = [results(layer, x, [8] * 18)]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found.append(results(layer, x, [8] * 18))
+    finally:
+        torch.set_default_dtype(before)
+    assert_close(*found)

@@ -233,7 +233,7 @@ class Pass:
     def _weight_sum(self, weight: Tensor, delta: Tensor, value: Tensor) -> "_Sum":
         if self._learns_all(weight):
             return _Sum(delta, value, None, None)
-        return _Sum(delta, value, self._active[id(weight)], torch.zeros(weight.shape))
+        return _Sum(delta, value, self._active[id(weight)], weight.new_zeros(weight.shape))
 
     def _summed(self, one: "_Sum") -> Tensor:
         if one.gradient is not None:
@@ -324,7 +324,7 @@ class _Sum(NamedTuple):
 
     @classmethod
     def bias(cls, delta: Tensor) -> "_Sum":
-        return cls(delta, None, None, torch.empty(len(delta)))
+        return cls(delta, None, None, delta.new_empty(len(delta)))
 
     def of_connections(self) -> tuple[Any, ...]:
         assert self.active is not None

@@ -19,7 +19,8 @@ class Dropout(nn.Dropout):
         cheap = input.device.type == "cpu" and input.is_floating_point() and not self.inplace
         if not (self.training and cheap and 0 < dropped < _VALUES):
             return super().forward(input)
-        bits = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        draws = -(-input.numel() // 4)
+        bits = torch.empty(draws, dtype=torch.int64, device="cpu").random_(-(2**63), None)
         kept = bits.view(torch.int16)[: input.numel()] >= dropped - _VALUES // 2
         factors = kept.to(input.dtype).mul_(_VALUES / (_VALUES - dropped))
         return input * factors.view(input.shape)

@@ -4,14 +4,14 @@ import json
 import re
 import subprocess
 import sys
-from itertools import islice
+from itertools import islice, repeat
 
 import numpy as np
 import pytest
 
 from growprune.data.captions import open_captions
 from growprune.data.images import open_image
-from growprune.data.scenes import Scene, Things, captions, draw, make_scenes, scenes
+from growprune.data.scenes import Scene, Things, captions, corpus, draw, make_scenes, scenes
 from growprune.data.scenes.pictures import SIDE
 from growprune.errors import DataError
 
@@ -203,3 +203,18 @@ def test_foreign_files_and_empty_splits_are_refused(tmp_path):
         make_scenes(tmp_path, train=1, dev=1, test=1)
     with pytest.raises(ValueError, match="at least 1 picture"):
         make_scenes(tmp_path / "c", dev=0)
+
+
+def test_two_pictures_of_a_scene_differ_and_no_picture_depends_on_the_number_of_threads(
+    tmp_path, monkeypatch
+):
+    scene = next(scenes(0))
+    monkeypatch.setattr(corpus, "scenes", lambda seed: repeat(scene))
+    drawn = []
+    for cores in (1, 4):
+        monkeypatch.setattr(corpus.os, "cpu_count", lambda cores=cores: cores)
+        make_scenes(tmp_path / f"{cores}", train=4, dev=1, test=1)
+        files = sorted((tmp_path / f"{cores}").rglob("*.jpg"))
+        drawn.append([file.read_bytes() for file in files])
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) == 6

@@ -101,10 +101,11 @@ def notes(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
     for name, runs in groups:
         seeds = ", ".join(str(run.seed) for run in runs)
         learnt = " and ".join(runs[0].learnt_splits)
+        commits = ", ".join(dict.fromkeys((run.commit or "?")[:10] for run in runs))
         machine = f"{runs[0].hardware.cpu}, {runs[0].hardware.threads} thread(s)"
         lines.append(
-            f"{name}: seed {seeds}; learnt from {learnt}; commit {(runs[0].commit or '?')[:10]}"
-            f"{' with local changes' if runs[0].dirty else ''}; {machine}"
+            f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
+            f"{' with local changes' if any(run.dirty for run in runs) else ''}; {machine}"
         )
     return "\n".join(f"- {line}" for line in lines)
 

@@ -148,20 +148,27 @@ def test_utterance_normalisation_gives_mean_zero_and_deviation_one():
 
 
 def slow_running(raw, options):
-    """Every frame by weighted sums over all frames up to it."""
+    """Every frame by weighted sums over all frames up to it, and over those of the prior."""
     rows = []
     keep = math.exp(-options.seconds_per_frame / options.memory_seconds)
+    levels = options.prior_level + options.prior_deviation * np.array([[-1.0], [1.0]])
+    prior = np.repeat(levels, raw.shape[1], axis=1)
+    each = options.prior_seconds / options.seconds_per_frame / 2
     for t in range(len(raw)):
-        weights = keep ** np.arange(t, -1, -1.0)[:, None]
-        past = raw[: t + 1].astype(np.float64)
+        weights = keep ** np.arange(t, -1, -1.0)
+        weights = np.concatenate([[each * keep ** (t + 1)] * 2, weights])[:, None]
+        past = np.concatenate([prior, raw[: t + 1]]).astype(np.float64)
         mean = (weights * past).sum(axis=0) / weights.sum()
         spread = (weights * (past - mean) ** 2).sum(axis=0)
         rows.append((past[-1] - mean) / np.sqrt((spread + 10 * 4) / (weights.sum() + 10)))
     return np.array(rows)
 
 
-def test_running_normalisation_equals_weighted_sums_over_the_past():
-    options = SMALL.model_copy(update={"normalise": "running", "memory_seconds": 0.1})
+@pytest.mark.parametrize("prior_seconds", [0.0, 0.05])
+def test_running_normalisation_equals_weighted_sums_over_the_past(prior_seconds):
+    options = SMALL.model_copy(
+        update={"normalise": "running", "memory_seconds": 0.1, "prior_seconds": prior_seconds}
+    )
     expected = slow_running(extract(NOISE, SMALL), options)
     np.testing.assert_allclose(extract(NOISE, options), expected, rtol=1e-4, atol=1e-5)
 
@@ -191,6 +198,16 @@ def test_stream_in_any_pieces_equals_the_whole(pieces, normalise, spans):
         found.append(stream.push(wave[start : start + piece]))
         start += piece
     np.testing.assert_allclose(np.concatenate(found), extract(wave, options), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("normalise", ["utterance", "running", "none"])
+def test_a_tail_of_zeros_follows_the_features(normalise):
+    plain = FeatureSettings(normalise=normalise)
+    tailed = plain.model_copy(update={"tail_ms": 57.0})
+    found = extract(NOISE, tailed)
+    np.testing.assert_array_equal(found[:-6], extract(NOISE, plain))
+    np.testing.assert_array_equal(found[-6:], np.zeros((6, 80)))
+    assert found.dtype == np.float32
 
 
 def test_settings_survive_json():

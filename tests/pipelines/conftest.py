@@ -21,7 +21,8 @@ def offline():
 @pytest.fixture(scope="session")
 def causal():
     """A unidirectional recogniser in torch, and packed."""
-    trained = talkative(open_recipe("an4-hlstm-gp-streaming", SMALL))
+    features = ["data.features.tail_ms=120", "data.features.prior_seconds=0.02"]
+    trained = talkative(open_recipe("an4-hlstm-gp-streaming", [*SMALL, *features]))
     return trained, packed(trained)
 
 

@@ -41,6 +41,11 @@ class FeatureSettings(Settings):
         normalise: `utterance` (each column to mean 0, deviation 1 over the whole utterance),
             `running` (the same from the past alone, for streams) or `none`.
         memory_seconds: How long a running mean remembers (time constant).
+        prior_seconds: How many seconds of frames `running` believes to have heard before the first:
+            of mean `prior_level` and deviation `prior_deviation`, in natural logarithms of power.
+            Without them the first frames are compared with nothing but themselves.
+        tail_ms: Zeros appended to the normalised features, in milliseconds: time for a model that
+            looks back only to write what it heard last.
     """
 
     kind: Literal["log_mel", "log_spectrogram"] = "log_mel"
@@ -53,6 +58,10 @@ class FeatureSettings(Settings):
     pre_emphasis: float = Field(default=0.97, ge=0, le=1)
     normalise: Literal["utterance", "running", "none"] = "utterance"
     memory_seconds: float = Field(default=5.0, gt=0)
+    prior_seconds: float = Field(default=0.0, ge=0)
+    prior_level: float = -8.0
+    prior_deviation: float = Field(default=3.5, gt=0)
+    tail_ms: float = Field(default=0.0, ge=0, le=2000)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -101,6 +110,11 @@ class FeatureSettings(Settings):
         return self.sample_rate / 2 if self.high_hz is None else self.high_hz
 
     @property
+    def tail(self) -> np.ndarray:
+        """What comes after the features of a whole, `(frames, columns)`."""
+        return np.zeros((round(self.tail_ms / self.hop_ms), self.columns), np.float32)
+
+    @property
     def seconds_per_frame(self) -> float:
         """From the start of one frame to the start of the next."""
         return self.hop / self.sample_rate
@@ -142,10 +156,10 @@ def log_powers(wave: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 def normalised(features: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """The last step of `extract`, on what `log_powers` gave: `(frames, columns)` of a whole."""
     if settings.normalise == "utterance":
-        return _whiten(features)
-    if settings.normalise == "running":
-        return _RunningNorm(settings)(features)
-    return features
+        features = _whiten(features)
+    elif settings.normalise == "running":
+        features = _RunningNorm(settings)(features)
+    return np.concatenate([features, settings.tail]) if settings.tail_ms else features
 
 
 class FeatureStream:
@@ -263,7 +277,10 @@ class _RunningNorm:
     def __init__(self, settings: FeatureSettings) -> None:
         self._keep = np.exp(-settings.seconds_per_frame / settings.memory_seconds)
         # Of ones, of the frames so far, and of their squares.
-        self._sums = np.zeros((3, settings.columns))
+        level = settings.prior_level
+        first = np.array([1.0, level, level**2 + settings.prior_deviation**2])
+        frames = settings.prior_seconds / settings.seconds_per_frame
+        self._sums = np.repeat(frames * first[:, None], settings.columns, axis=1)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Normalise the next frames `(frames, columns)`, each by itself and those before it."""

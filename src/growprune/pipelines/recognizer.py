@@ -136,6 +136,8 @@ class TextStream:
         settings = self._recognizer.speech.features
         if 0 < self._heard < settings.window:  # one frame, filled up, as `extract` has it
             self._read(extract(self._beginning, settings))
+        elif self._heard:
+            self._read(settings.tail)
         self._grow(self._network.finish())
         if not self._scores:
             return Hypothesis("", 0.0, ())

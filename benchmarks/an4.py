@@ -3,7 +3,8 @@
     python benchmarks/an4.py results/an4/records/*.json --out results/an4
 
 Test figures are those of runs that learnt from all of the official training set; everything was
-chosen on runs that left its dev speakers out.
+chosen on runs that left its dev speakers out. Where OUT/steps holds records of the trials of
+an4-steps.toml, tables and a plot of dev errors follow.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from an4_steps import steps
 from matplotlib.figure import Figure
 
 from growprune.files import replacing, write_text
@@ -62,6 +64,7 @@ def main() -> None:
     if any(scores(runs, GREEDY) for _, runs in ranked):
         plot(ranked, args.out / "wer.png")
         text += "\n![Test WER against weights](wer.png)\n"
+    text += steps(args.out)
     write_text(args.out / "README.md", text)
     print(text)
 

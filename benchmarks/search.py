@@ -13,6 +13,7 @@ The file names the trials:
     seeds = [0, 1, 2]               # [0] where not given
 
     [trials.wide]
+    summary = "more units"          # in words, for tables
     set = ["model.recurrent.hidden_size=512"]
 
 Each seed of a trial is a `growprune train --resume` in OUT/TRIAL-seedN, with what it says in
@@ -57,8 +58,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 class Trial(Settings):
-    """What one trial changes, and the seeds it is trained with."""
+    """What one trial changes, in words if wanted, and the seeds it is trained with."""
 
+    summary: str = ""
     set: tuple[str, ...] = ()
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
 
@@ -92,15 +94,19 @@ class Run:
         """Where it writes what it says."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
-    def record(self) -> Record | None:
+    def record(self, copy: Path | None = None) -> Record | None:
         """What the finished run left, of its scores those of dev; None if it is of other settings.
+
+        Args:
+            copy: of its record, to be read instead of the one in the folder.
 
         Raises:
             CheckpointError: the record is damaged.
         """
-        if not (self.folder / "record.json").is_file():
+        path = copy or self.folder / "record.json"
+        if not path.is_file():
             return None
-        record = read_record(self.folder)
+        record = read_record(path)
         if not self.recipe.is_of(record.recipe) or record.seed != self.seed:
             return None
         return record.model_copy(update={"scores": {"dev": record.scores["dev"]}})
@@ -318,7 +324,9 @@ def _seeds(found: Mapping[int, Record | None]) -> str:
 def _note(search: Search, name: str, compared: Comparison | None) -> str:
     """What a trial changes, and what its figures depend on."""
     changes = " ".join(f"`{value}`" for value in search.trials[name].set) or "nothing changed"
-    return f"{name}: {changes}" + (f". {compared.notes[0]}" if compared else "")
+    summary = search.trials[name].summary
+    said = f"{summary} ({changes})" if summary else changes
+    return f"{name}: {said}" + (f". {compared.notes[0]}" if compared else "")
 
 
 def _reading(search: Search, metric: str) -> str:

@@ -22,7 +22,7 @@ def blocks() -> dict[str, str]:
     an4 = (ROOT / "results/an4/README.md").read_text(encoding="utf-8")
     runtime = (ROOT / "results/runtime/summary.md").read_text(encoding="utf-8")
     return {
-        "an4": an4.removeprefix("# AN4").replace("](", "](results/an4/").strip(),
+        "an4": an4.removeprefix("# AN4").split("\n## ")[0].replace("](", "](results/an4/").strip(),
         "flickr8k": without(comparison("flickr8k", FLICKR8K_COLUMNS), ("Dev", "ROUGE")),
         "runtime": runtime.strip(),
         "demo": f"```\n{output.strip()}\n```",

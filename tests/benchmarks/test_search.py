@@ -10,9 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from growprune.data.spoken import make_corpus
 from growprune.errors import CheckpointError, RecipeError
+from growprune.tasks.speech.model import build_model
+
+sys.path.insert(0, str(Path(__file__).parent))
+from trial_records import a_record
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "search.py"
 TRIALS = """
@@ -53,15 +58,34 @@ def corpus(tmp_path_factory):
     return folder
 
 
-def test_the_trials_of_an4s_small_recogniser_are_recipes(tmp_path):
-    """All but the dense one end with as many connections as the whole."""
+OTHER_DENSITIES = {"half": 0.05, "half-blocks": 0.05, "twice": 0.21}
+
+
+def an4s_trials(folder):
     found = search.read_search(SCRIPT.with_name("an4-steps.toml"))
-    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    assert {recipe.training.epochs for recipe in runs.values()} == {40}
-    whole = final_densities(runs.pop("whole").plan)
-    assert final_densities(runs.pop("dense").plan) == [1.0]
-    for trial, recipe in runs.items():
-        assert final_densities(recipe.plan) == whole, trial
+    assert all(trial.summary for trial in found.trials.values())
+    return {run.trial: run.recipe for run in search.open_runs(found, folder)}
+
+
+def test_the_trials_of_an4s_small_recogniser_are_recipes(tmp_path):
+    """Those that say nothing else end with as many connections as the whole."""
+    recipes = an4s_trials(tmp_path)
+    assert {recipe.training.epochs for recipe in recipes.values()} == {40}
+    _, *ends = final_densities(recipes["whole"].plan)
+    for trial, recipe in recipes.items():
+        recurrent = OTHER_DENSITIES.get(trial, 0.105)
+        wanted = [1.0] if trial.endswith("dense") or "-dense-" in trial else [recurrent, *ends]
+        assert final_densities(recipe.plan) == wanted, trial
+
+
+def test_an4s_small_dense_networks_have_the_weights_of_its_small_recogniser(tmp_path):
+    sizes = {}
+    for trial, recipe in an4s_trials(tmp_path).items():
+        if trial.startswith("small-dense-"):
+            with torch.device("meta"):
+                sizes[trial] = sum(p.numel() for p in build_model(recipe).parameters())
+    assert set(sizes) == {"small-dense-lstm", "small-dense-gru", "small-dense-hlstm"}
+    assert all(0.98 < size / 470_000 < 1.02 for size in sizes.values()), sizes
 
 
 def final_densities(plan):
@@ -172,23 +196,6 @@ def test_a_search_goes_on_where_it_was_interrupted_and_tells_what_the_records_sa
     assert (out / "table.md").read_text() == text
 
 
-def a_record(recipe, seed, wer, **changes):
-    return {
-        "format": 1, "name": "x", "task": "speech", "recipe": recipe, "seed": seed, "commit": "ab",
-        "dirty": False, "versions": {}, "data": {"name": "tones", "splits": {}},
-        "hardware": {"cpu": "c", "threads": 1, "device": "cpu"}, "seconds": 120 * (seed + 1),
-        "epochs": [
-            {"epoch": 1, "phase": "dense", "train_loss": 9.0},
-            {"epoch": 2, "phase": "dense", "train_loss": 1.0 + seed},
-        ],
-        "matrices": [],
-        "cost": {
-            "weights": {"recurrent": 1500, "whole": 2500, "recurrent_dense": 0, "whole_dense": 0}
-        },
-        "scores": {"dev": {"wer": wer, "cer": wer / 2}, "test": {"wer": 0.77, "cer": 0.77}},
-    } | changes  # fmt: skip
-
-
 @pytest.fixture
 def made(tmp_path):
     """Writes a file of trials, gives each seed the WER asked for, and returns the table."""
@@ -216,6 +223,7 @@ seeds = [0, 2]
 set = ["training.batch_size=4"]
 seeds = [0, 1]
 [trials.c]
+summary = "larger batches"
 set = ["training.batch_size=5"]
 """
 
@@ -243,7 +251,7 @@ def test_the_table_by_hand(made, tmp_path):
     }  # fmt: skip
     assert "Every trial: `an4-lstm` with `training.epochs=20`. Sorted by dev wer" in text
     assert "- a: nothing changed. x: seeds 0, 2; data tones" in text
-    assert "- c: `training.batch_size=5`\n" in text
+    assert "- c: larger batches (`training.batch_size=5`)\n" in text
     assert "77" not in text
     assert "Test" not in text
     run = search.open_runs(search.read_search(tmp_path / "trials.toml"), tmp_path)[0]

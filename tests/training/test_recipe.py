@@ -38,6 +38,17 @@ def test_the_compared_recipes_differ_only_in_cells_and_plan():
     assert dense == grown
 
 
+def test_a_record_older_than_a_setting_is_of_a_recipe_with_its_default():
+    recipe = open_recipe("an4-lstm")
+    table = recipe.model_dump(mode="json")
+    assert table["model"]["recurrent"].pop("cell") == "lstm"
+    assert recipe.is_of(table)
+    gru = ["model.recurrent.cell=gru"]
+    assert not open_recipe("an4-lstm", gru).is_of(table)
+    table["model"]["recurrent"]["cells"] = "lstm"
+    assert not recipe.is_of(table)
+
+
 def test_overrides_are_read_as_toml_else_as_text():
     table = read_table(
         "an4-lstm",
@@ -73,6 +84,10 @@ def test_overrides_are_read_as_toml_else_as_text():
         (
             ["training.average_epochs=9", "training.keep=best", "training.patience=3"],
             "patience may end the run before them",
+        ),
+        (
+            ["model.recurrent.cell=gru"],
+            "'model.recurrent': a GRU's gates have no hidden layers;",
         ),
         (["task=painting"], "task is 'painting'; it must be one of"),
         (["name=../../x"], "name"),

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from pydantic import ValidationError
+from torch import nn
 
 from growprune.metrics import totals
 from growprune.tasks import open_recipe
 from growprune.tasks.speech import SpeechModel
-from growprune.tasks.speech.model import build_model
-from growprune.tasks.speech.settings import ModelSettings
+from growprune.tasks.speech.model import FrameGRU, build_model
+from growprune.tasks.speech.settings import ModelSettings, RecurrentSettings
 
 
 def settings(bidirectional=True, norm="batch", convolutions=None, **recurrent):
@@ -34,13 +36,19 @@ IMAGE = [
 ]
 
 
+LSTM = {"gate_hidden_sizes": [3]}
+GRU = {"cell": "gru", "gate_hidden_sizes": []}
+
+
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["lstm", "gru"])
 @pytest.mark.parametrize("norm", ["batch", "layer"])
 @pytest.mark.parametrize("merge", ["concatenate", "sum"])
 @pytest.mark.parametrize("convolutions", [None, IMAGE])
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_never_changes_a_result(norm, merge, convolutions, training):
+def test_padding_never_changes_a_result(cell, norm, merge, convolutions, training):
     torch.manual_seed(0)
-    model = SpeechModel(settings(norm=norm, merge=merge, convolutions=convolutions), 10, 7)
+    sizes = settings(norm=norm, merge=merge, convolutions=convolutions, **cell)
+    model = SpeechModel(sizes, 10, 7)
     model.double().train(training)
     features, lengths = torch.randn(3, 23, 10, dtype=torch.float64), torch.tensor([23, 9, 14])
     noisy = torch.cat([features, torch.full((3, 6, 10), 99.0)], dim=1)
@@ -53,15 +61,43 @@ def test_padding_never_changes_a_result(norm, merge, convolutions, training):
         torch.testing.assert_close(padded[row, :length], clean[row, :length], rtol=0, atol=2e-7)
 
 
-def test_in_inference_company_does_not_matter():
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["lstm", "gru"])
+def test_in_inference_company_does_not_matter(cell):
     torch.manual_seed(0)
-    model = SpeechModel(settings(), 10, 7).double().eval()
+    model = SpeechModel(settings(**cell), 10, 7).double().eval()
     features, lengths = torch.randn(3, 23, 10, dtype=torch.float64), torch.tensor([23, 9, 14])
     together, output_lengths = model(features, lengths)
     for row, length in enumerate(lengths):
         alone, _ = model(features[row : row + 1, :length], length[None])
         assert alone.shape[1] == output_lengths[row] == model.output_length(int(length))
         torch.testing.assert_close(together[row, : output_lengths[row]], alone[0])
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_batch_of_a_gru_equals_torchs_on_each_utterance(bidirectional):
+    torch.manual_seed(0)
+    sizes = {"batch_first": True, "bidirectional": bidirectional, "dtype": torch.float64}
+    batched, alone = FrameGRU(5, 4, **sizes), nn.GRU(5, 4, **sizes)
+    alone.load_state_dict(batched.state_dict())
+    x, lengths = torch.randn(4, 9, 5, dtype=torch.float64), torch.tensor([3, 8, 1, 5])
+    factors = torch.randn(4, 9, batched.hidden_size * (1 + bidirectional), dtype=torch.float64)
+    found, states = batched(x, lengths)
+    assert found.shape == factors.shape
+    (found * factors).sum().backward()
+    for row, length in enumerate(lengths):
+        wanted, state = alone(x[row : row + 1, :length])
+        torch.testing.assert_close(found[row, :length], wanted[0])
+        torch.testing.assert_close(states[:, row], state[:, 0])
+        assert not found[row, length:].any()
+        (wanted * factors[row, :length]).sum().backward()
+    for one, other in zip(batched.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+@pytest.mark.parametrize("deep", [{"gate_hidden_sizes": [3]}, {"gate_dropout": 0.1}])
+def test_a_gru_has_no_hidden_gate_layers(deep):
+    with pytest.raises(ValidationError, match="a GRU's gates have no hidden layers; set gate_hid"):
+        RecurrentSettings.model_validate({"cell": "gru", "layers": 1, "hidden_size": 4} | deep)
 
 
 def test_batch_norm_sees_valid_frames_only():
@@ -76,10 +112,11 @@ def test_batch_norm_sees_valid_frames_only():
     torch.testing.assert_close(norm.running_mean, torch.tensor([2.0, 6.0]))
 
 
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["lstm", "gru"])
 @pytest.mark.parametrize("convolutions", [None, IMAGE])
-def test_a_unidirectional_model_does_not_look_ahead(convolutions):
+def test_a_unidirectional_model_does_not_look_ahead(convolutions, cell):
     torch.manual_seed(0)
-    model = SpeechModel(settings(False, "layer", convolutions), 10, 7).double().eval()
+    model = SpeechModel(settings(False, "layer", convolutions, **cell), 10, 7).double().eval()
     features = torch.randn(1, 24, 10, dtype=torch.float64)
     changed = features.clone()
     changed[:, 16:] += 1.0
@@ -90,9 +127,10 @@ def test_a_unidirectional_model_does_not_look_ahead(convolutions):
     assert not torch.allclose(before[:, seen:], after[:, seen:])
 
 
-def test_log_probabilities_sum_to_one_and_every_weight_gets_a_gradient():
+@pytest.mark.parametrize("cell", [LSTM, GRU], ids=["lstm", "gru"])
+def test_log_probabilities_sum_to_one_and_every_weight_gets_a_gradient(cell):
     torch.manual_seed(0)
-    model = SpeechModel(settings(), 10, 7)
+    model = SpeechModel(settings(**cell), 10, 7)
     log_probs, _ = model(torch.randn(2, 20, 10), torch.tensor([20, 12]))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2, 5))
     log_probs[0, :, 0].sum().backward()
@@ -136,8 +174,9 @@ def test_compared_dense_models_have_like_weights():
     assert 0 <= sizes["an4-lstm"] / sizes["an4-hlstm-gp"] - 1 < 0.08
 
 
-def test_operations_count_active_connections_and_uses():
-    model = SpeechModel(settings(layers=1, gate_hidden_sizes=[]), 10, 7)
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_operations_count_active_connections_and_uses(cell, gates):
+    model = SpeechModel(settings(layers=1, cell=cell, gate_hidden_sizes=[]), 10, 7)
     kept = {"output.weight": torch.zeros(7, 8, dtype=torch.bool)}
     kept["output.weight"][0, :3] = True
     rows = {row.name: row for row in model.operations(kept, frames_per_second=100.0)}
@@ -149,8 +188,8 @@ def test_operations_count_active_connections_and_uses():
     assert rows["recurrent.layers.0.weight_hh_l0"].uses == 25.0
     assert rows["recurrent.layers.0.bias_ih_l0"].uses == 0.0
     cost = totals(rows.values(), "second")
-    cells = 2 * (16 * 6 + 16 * 4)
-    assert cost["weights"]["recurrent"] == cells + 2 * 2 * 16
+    cells = 2 * (gates * 4 * 6 + gates * 4 * 4)
+    assert cost["weights"]["recurrent"] == cells + 2 * 2 * gates * 4
     assert cost["flops_per_second"]["recurrent"] == 2 * 25 * cells
     assert cost["flops_per_second"]["whole"] == 2 * (25 * cells + 50 * 150 + 25 * 120 + 25 * 3)
     assert cost["weights"]["whole_dense"] - cost["weights"]["whole"] == 56 - 3

@@ -24,12 +24,17 @@ SMALL = {
     "an4-hlstm-gp-streaming": ["model.recurrent.hidden_size=21", "data.features.bands=20"],
     "deepspeech2-an4": ["model.recurrent.hidden_size=12", "model.recurrent.layers=3"],
 }
+GRU = [
+    "model.recurrent.cell=gru",
+    "model.recurrent.gate_hidden_sizes=[]",
+    "model.recurrent.gate_dropout=0.0",
+]
+MODELS = [*((name, []) for name in SMALL), *((name, GRU) for name in SMALL)]
 
 
-def small_model(name):
+def small_model(name, cell=()):
     """The recipe with small sizes, and its model with weights and statistics that matter."""
-    settings = [*SMALL[name]]
-    recipe = open_recipe(name, settings)
+    recipe = open_recipe(name, [*SMALL[name], *cell])
     torch.manual_seed(0)
     model = build_model(recipe).eval()
     with torch.no_grad():
@@ -49,10 +54,10 @@ def uneven_batch(recipe):
     return features, torch.tensor([67, 31, 9, 50])
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "cell"), MODELS)
 @pytest.mark.parametrize("density", [0.3, 1.0])
-def test_packed_recognisers_score_as_torch_does(name, density):
-    recipe, model = small_model(name)
+def test_packed_recognisers_score_as_torch_does(name, cell, density):
+    recipe, model = small_model(name, cell)
     masks = pruned(model, density, "block" if name == "deepspeech2-an4" else "weight")
     features, lengths = uneven_batch(recipe)
     with torch.no_grad():
@@ -69,11 +74,13 @@ def test_packed_recognisers_score_as_torch_does(name, density):
         )
     active = {choice.name: choice.active for choice in packed.choices}
     assert active == {key: int(mask.sum()) for key, mask in masks.items()}
+    operations = {node.op for node in packed.contents.nodes}
+    assert operations & {"lstm", "gru"} == {"gru" if cell else "lstm"}
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_company_and_padding_do_not_matter(name):
-    recipe, model = small_model(name)
+@pytest.mark.parametrize(("name", "cell"), MODELS)
+def test_company_and_padding_do_not_matter(name, cell):
+    recipe, model = small_model(name, cell)
     packed = pack_model(model, recipe.data.features.columns).model()
     features, lengths = uneven_batch(recipe)
     together, counts = packed.run(features.numpy(), lengths.numpy())
@@ -91,8 +98,9 @@ def test_batch_norms_of_deepspeech2_fold_away():
     assert operations.count("add") == 3
 
 
-def test_the_streaming_recipe_streams():
-    recipe, model = small_model("an4-hlstm-gp-streaming")
+@pytest.mark.parametrize("cell", [[], GRU])
+def test_the_streaming_recipe_streams(cell):
+    recipe, model = small_model("an4-hlstm-gp-streaming", cell)
     packed = pack_model(model, recipe.data.features.columns).model()
     features = torch.randn(1, 67, 20).numpy()
     whole, _ = packed.run(features)

@@ -11,6 +11,7 @@ from growprune.errors import DataError
 from growprune.tasks import open_recipe
 from growprune.tasks.speech import Recognizer, SpeechTask, evaluate_run
 from growprune.tasks.speech.settings import LossSettings
+from growprune.training import load_weights, train
 
 SMALL = [
     "model.recurrent.hidden_size=8",
@@ -126,6 +127,30 @@ def test_the_lower_layer_joins_the_loss_with_its_factor(tmp_path):
     total, upper = joined.loss(model, batch, device), task.loss(model, batch, device)
     del model.recurrent.layers[1], model.recurrent.norms[1]
     torch.testing.assert_close(total, upper + 0.25 * task.loss(model, batch, device))
+
+
+def test_a_gru_is_grown_and_pruned(tmp_path):
+    settings = [
+        "model.recurrent.cell=gru", "model.recurrent.gate_hidden_sizes=[]",
+        "model.recurrent.gate_dropout=0.0", "training.epochs=4", "training.average_epochs=0",
+        "plan={ seed_density = 0.5, grow = { epochs = 1, interval = 1, fraction = 0.1 }, "
+        "prune = { rounds = 2, final_density = 0.25 } }",
+    ]  # fmt: skip
+    recipe = open_recipe("demo-hlstm-gp", [*SMALL, *settings])
+    task = SpeechTask(recipe, make_corpus(tmp_path), seed=1)
+    record = train(task, tmp_path / "run", seed=1)
+    weights = load_weights(tmp_path / "run")
+    cells = {name: mask for name, mask in weights.masks.items() if ".layers." in name}
+    assert {name.rpartition(".")[2] for name in cells} == {
+        "weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse",
+    }  # fmt: skip
+    for name, mask in cells.items():
+        assert mask.sum() == round(0.25 * mask.numel())
+        assert torch.equal(weights.tensors[name] != 0, mask)
+    assert [epoch["phase"] for epoch in record["epochs"]] == ["grow", "prune", "prune", "retrain"]
+    assert record["epochs"][0]["density"] > 0.5
+    losses = [epoch["train_loss"] for epoch in record["epochs"]]
+    assert losses[-1] < losses[0]
 
 
 def test_evaluation_is_the_same_batched_alone_and_through_the_recognizer(task):

@@ -6,6 +6,7 @@ from math import prod
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from growprune.metrics import Operation
 from growprune.nn import HLSTM, Dropout
@@ -173,18 +174,7 @@ class RecurrentStack(nn.Module):
         directions = 2 if settings.bidirectional and not self.sum_directions else 1
         self.output_size = directions * settings.hidden_size
         sizes = [input_size] + [self.output_size] * (settings.layers - 1)
-        self.layers = nn.ModuleList(
-            HLSTM(
-                size,
-                settings.hidden_size,
-                batch_first=True,
-                bidirectional=settings.bidirectional,
-                gate_hidden_sizes=settings.gate_hidden_sizes,
-                gate_dropout=settings.gate_dropout,
-                negative_slope=settings.negative_slope,
-            )
-            for size in sizes
-        )
+        self.layers = nn.ModuleList(recurrent_layer(settings, size) for size in sizes)
         self.norms = nn.ModuleList(
             frame_norm(settings.norm, self.output_size) for _ in range(settings.layers)
         )
@@ -200,6 +190,16 @@ class RecurrentStack(nn.Module):
             x = self.dropout(norm(x, lengths))
             outputs.append(x)
         return outputs
+
+
+class FrameGRU(nn.GRU):
+    """A GRU whose utterances have lengths of their own."""
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
+        """Map `(batch, time, input)` to outputs, zero beyond `lengths`, and last states."""
+        rows = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        outputs, states = super().forward(rows)
+        return pad_packed_sequence(outputs, batch_first=True, total_length=x.shape[1])[0], states
 
 
 class FrameBatchNorm(nn.BatchNorm1d):
@@ -232,6 +232,22 @@ class NoNorm(nn.Module):
 def build_model(recipe: SpeechRecipe) -> SpeechModel:
     """The recipe's recogniser with new weights."""
     return SpeechModel(recipe.model, recipe.data.features.columns, len(recipe.data.letters) + 1)
+
+
+def recurrent_layer(settings: RecurrentSettings, input_size: int) -> HLSTM | FrameGRU:
+    """One layer of the cell a recipe names, to be called with `lengths`."""
+    size, directions = settings.hidden_size, settings.bidirectional
+    if settings.cell == "gru":
+        return FrameGRU(input_size, size, batch_first=True, bidirectional=directions)
+    return HLSTM(
+        input_size,
+        size,
+        batch_first=True,
+        bidirectional=directions,
+        gate_hidden_sizes=settings.gate_hidden_sizes,
+        gate_dropout=settings.gate_dropout,
+        negative_slope=settings.negative_slope,
+    )
 
 
 def frame_norm(kind: str, channels: int) -> nn.Module:

@@ -138,7 +138,7 @@ def _reshaped(builder: Builder, name: str, x: str, wanted: Sequence[int]) -> str
 def _recurrent(builder: Builder, parameters: Parameters, stack: RecurrentStack, x: str) -> str:
     for index, (layer, norm) in enumerate(zip(stack.layers, stack.norms, strict=True)):
         path = f"recurrent.layers.{index}"
-        assert isinstance(layer, HLSTM)
+        assert isinstance(layer, HLSTM | nn.GRU)
         directions = layers.recurrent(builder, parameters, path, layer, x)[-1]
         if stack.sum_directions:
             x = builder.add(f"{path}.sum", "add", directions)

@@ -42,8 +42,9 @@ class FrontEndSettings(Settings):
 
 
 class RecurrentSettings(Settings):
-    """The recurrent layers; no `gate_hidden_sizes` means ordinary LSTMs."""
+    """The recurrent layers; no `gate_hidden_sizes` means ordinary LSTMs or GRUs."""
 
+    cell: Literal["lstm", "gru"] = "lstm"
     layers: PositiveInt
     hidden_size: PositiveInt
     bidirectional: bool = True
@@ -55,6 +56,15 @@ class RecurrentSettings(Settings):
     """On every layer's output."""
     norm: Literal["batch", "layer", "none"] = "none"
     """Of every layer's output, before the dropout."""
+
+    @model_validator(mode="after")
+    def _only_lstms_have_deep_gates(self) -> "RecurrentSettings":
+        if self.cell == "gru" and (self.gate_hidden_sizes or self.gate_dropout):
+            raise ValueError(
+                "a GRU's gates have no hidden layers; set gate_hidden_sizes = [] and "
+                "gate_dropout = 0.0, or cell = 'lstm'"
+            )
+        return self
 
 
 class ModelSettings(Settings):

@@ -64,6 +64,25 @@ def test_the_trials_of_an4s_small_recogniser_are_recipes(tmp_path):
         assert final_densities(recipe.plan) == whole, trial
 
 
+def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
+    """Steps and tricks end with as many connections as the whole, in eleven epochs at most."""
+    found = search.read_search(SCRIPT.with_name("flickr8k-steps.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    assert max(recipe.training.epochs for recipe in runs.values()) == 11
+    assert {recipe.model.recurrent.layers for recipe in runs.values()} == {1}
+    whole = runs.pop("whole")
+    assert final_densities(whole.plan) == [0.0875, 1.0, 1.0, 1.0]
+    for trial, recipe in runs.items():
+        densities = final_densities(recipe.plan)
+        if trial.startswith("density-"):
+            assert densities == [float(f"0.{trial.removeprefix('density-0')}"), 1.0, 1.0, 1.0]
+        elif trial.startswith(("dense", "small-dense")):
+            assert densities == [1.0]
+        else:
+            assert densities == final_densities(whole.plan), trial
+        assert bool(recipe.loss.teachers) == trial.startswith("taught")
+
+
 def final_densities(plan):
     """Of the plan's matrices at large and of those of each override."""
     everywhere = [

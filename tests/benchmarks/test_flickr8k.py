@@ -1,5 +1,7 @@
 import copy
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import flickr8k
@@ -7,13 +9,15 @@ import pytest
 
 from growprune.reports.record import check_record, group_by_recipe
 
-RECORD = json.loads(
-    (Path(__file__).parents[2] / "results/flickr8k/records/neuraltalk-lstm-seed0.json").read_text()
-)
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks/flickr8k.sh"
+RECORD = json.loads((ROOT / "results/flickr8k/records/neuraltalk-lstm-seed0.json").read_text())
 
 
 def record(name, seed=0, weights=1000, scores=None, **settings):
-    changed = copy.deepcopy(RECORD) | {"name": name, "seed": seed, "scores": {}}
+    changed = copy.deepcopy(RECORD) | {
+        "name": name, "seed": seed, "scores": {}, "seconds": 1260.0, "commit": "0123456789abc",
+    }  # fmt: skip
     changed["recipe"] = {"name": name} | settings
     changed["cost"]["weights"] |= {"recurrent": weights, "whole": 2 * weights}
     changed["cost"]["flops_per_caption"] |= {
@@ -106,9 +110,68 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["flickr8k.py", *paths, "--out", str(tmp_path)])
     flickr8k.main()
     text = (tmp_path / "README.md").read_text()
-    assert (
-        "- small: seed 0, 1; learnt from train; commit d4333b1a98; AMD EPYC, 1 thread(s); " in text
-    )
+    assert "- small: seed 0, 1; learnt from train; commit 0123456789; " in text
     assert "learnt from a-seed0, a-seed1 as well" in text
     assert "## A step of the cell\n\ncells" in text
     assert (tmp_path / "cider.png").stat().st_size > 1000
+
+
+STUB = """#!/bin/sh
+echo "$*" >> "$LOG"
+case $1 in
+train)
+    while [ "$1" != --out ]; do shift; done
+    mkdir -p "$2"
+    test -e "$2/record.json" || echo '{}' > "$2/record.json" ;;
+data) mkdir -p "$5" ;;
+evaluate) case $* in
+    *penalty*split*|*split*penalty*) echo '"coco: all/beam 3, length penalty 0.8"' ;;
+    *penalty*) echo '"test/beam 3, length penalty 0.8"' ;;
+    esac >> "$2/record.json" ;;
+esac
+"""
+
+
+def test_the_script_trains_scores_and_goes_on(tmp_path):
+    (tmp_path / "results/flickr8k/records").mkdir(parents=True)
+    for name, text in {"growprune": STUB, "python": '#!/bin/sh\necho "$*" >> "$LOG"\n'}.items():
+        (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    log = tmp_path / "log"
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "LOG": str(log), "COCO": "../coco",
+        "RECIPES": "neuraltalk-lstm neuraltalk-hlstm-small", "DISTILL": "2.0",
+        "TEACHERS": "neuraltalk-lstm-seed0 neuraltalk-lstm-seed1",
+    }  # fmt: skip
+
+    def said():
+        log.write_text("")
+        command = ["sh", str(SCRIPT), "../fk", "features", "runs", "0", "1"]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+        return log.read_text().splitlines()
+
+    lines = said()
+    assert lines[0] == "data features ../coco -o runs/coco-features"
+    taught = [line for line in lines if "small" in line and line.startswith("train")]
+    teachers = "['runs/neuraltalk-lstm-seed0', 'runs/neuraltalk-lstm-seed1']"
+    assert taught[1] == (
+        "train neuraltalk-hlstm-small --data ../fk --features features "
+        "--out runs/neuraltalk-hlstm-small-seed1 --seed 1 --resume "
+        f"--set loss.teachers={teachers} --set loss.distill=2.0 --set loss.temperature=1.0"
+    )
+    searches = ["", " --beam 3", " --beam 3 --length-penalty 0.8"]
+    other = " --data ../coco --features runs/coco-features --split all"
+    assert lines[1:8] == [
+        "train neuraltalk-lstm --data ../fk --features features --out runs/neuraltalk-lstm-seed0 "
+        "--seed 0 --resume",
+        *(f"evaluate runs/neuraltalk-lstm-seed0{search}" for search in searches),
+        *(f"evaluate runs/neuraltalk-lstm-seed0{other}{search}" for search in searches),
+    ]
+    records = sorted(path.name for path in (tmp_path / "results/flickr8k/records").iterdir())
+    assert records == [f"{r}-seed{s}.json" for r in sorted(environment["RECIPES"].split())
+                       for s in (0, 1)]  # fmt: skip
+    assert lines[-1].endswith("neuraltalk-lstm-seed1.json --out results/flickr8k")
+    assert len(lines) == 2 + 4 * 7
+    again = said()
+    assert [line.split()[0] for line in again[:-1]] == ["train"] * 4  # what is scored stays so

@@ -82,7 +82,8 @@ def main() -> None:
     args = parse_arguments()
     table = open_features(args.features)
     features = table.rows(table.names[: args.images])
-    subjects = {f"{name} (untrained)": untrained(name, features) for name in args.untrained}
+    drawn = [untrained(recipe, features) for recipe in args.untrained]
+    subjects = {f"{captioner.recipe.name} (untrained)": captioner for captioner in drawn}
     subjects |= {run.name: Captioner.from_run(run) for run in args.runs}
     with one_thread():
         rows = measure(subjects, features, args.rounds)

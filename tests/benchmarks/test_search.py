@@ -13,6 +13,7 @@ import pytest
 
 from growprune.data.spoken import make_corpus
 from growprune.errors import CheckpointError, RecipeError
+from growprune.tasks import open_recipe
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "search.py"
 TRIALS = """
@@ -81,6 +82,18 @@ def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
         else:
             assert densities == final_densities(whole.plan), trial
         assert bool(recipe.loss.teachers) == trial.startswith("taught")
+
+
+def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_path):
+    found = search.read_search(SCRIPT.with_name("flickr8k-lstms.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
+        shipped = open_recipe(f"neuraltalk-{name}")
+        tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
+        assert {recipe.model.dropout for recipe in tried} > {shipped.model.dropout}
+        for recipe in tried:
+            model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
+            assert (model, recipe.training) == (shipped.model, shipped.training)
 
 
 def final_densities(plan):

@@ -8,7 +8,6 @@ an4-steps.toml, tables and a plot of dev errors follow.
 """
 
 import argparse
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 from an4_steps import steps
 from matplotlib.figure import Figure
+from tables import markdown, minutes, origin, spread
 
 from growprune.files import replacing, write_text
 from growprune.metrics import totals
@@ -72,13 +72,12 @@ def main() -> None:
 def table(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
     """A row for every published model and every recipe, the smallest recipe first."""
     head = ("model", "weights", "fewer", "MFLOP", "dev WER", "test WER", "... with words", "min")
-    rows: list[tuple[str, ...]] = [head, ("---", *["---:"] * (len(head) - 1))]
+    rows: list[tuple[str, ...]] = [head]
     for model in PUBLISHED:
         wer = "" if model.wer is None else f"{model.wer:.1f}"
         flops = f"{dense_flops() / 1e6:,.0f}" if model.weights == DENSE_WEIGHTS else ""
         rows.append((model.name, *sizes(model.weights), flops, "", wer, "", ""))
     for name, runs in groups:
-        minutes = statistics.mean(run.seconds for run in runs) / 60
         rows.append(
             (
                 name,
@@ -86,10 +85,10 @@ def table(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
                 f"{runs[0].cost.flops_per_second.whole / 1e6:,.0f}",
                 "" if "dev" in runs[0].learnt_splits else spread(scores(runs, "dev")),
                 *(spread(scores(runs, split)) for split in (GREEDY, WITH_WORDS)),
-                f"{minutes:.0f}",
+                minutes(runs),
             )
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown(rows)
 
 
 def notes(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
@@ -101,15 +100,7 @@ def notes(groups: Sequence[tuple[str, Sequence[Record]]]) -> str:
         "audio, two operations per active connection and use; DeepSpeech2's as counted for the "
         f"recipe {DENSE_RECIPE}. Their smallest has 23.5 times fewer than their dense one.",
     ]
-    for name, runs in groups:
-        seeds = ", ".join(str(run.seed) for run in runs)
-        learnt = " and ".join(runs[0].learnt_splits)
-        commits = ", ".join(dict.fromkeys((run.commit or "?")[:10] for run in runs))
-        machine = f"{runs[0].hardware.cpu}, {runs[0].hardware.threads} thread(s)"
-        lines.append(
-            f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
-            f"{' with local changes' if any(run.dirty for run in runs) else ''}; {machine}"
-        )
+    lines += [origin(name, runs) for name, runs in groups]
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -133,13 +124,6 @@ def sizes(weights: float | None) -> tuple[str, str]:
 def scores(runs: Sequence[Record], split: str) -> list[float]:
     """The runs' word error rates on a split, in percent."""
     return [100 * run.scores[split]["wer"] for run in runs if split in run.scores]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation, as far as there are any."""
-    if len(values) < 2:
-        return "".join(f"{value:.1f}" for value in values)
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
 def plot(groups: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:

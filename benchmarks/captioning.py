@@ -5,7 +5,9 @@
 All engines write for the same images of the dev split, one at a time and by turns in this process,
 greedily and with a beam of 3, from features to text. onnxruntime has its own LSTM operator where
 the run has ordinary LSTMs. Before anything is timed, all captions are compared. The figures are
-also entered in the runs' records, as `latencies`, which `growprune report` tells.
+also entered in the runs' records, as `latencies`, which `growprune report` tells. Memory is what a
+process that loads a packed captioner and writes the same captions holds at most, beyond one that
+only imports what that takes.
 """
 
 # ruff: noqa: E402 (NumPy and torch read the environment when they are imported)
@@ -15,6 +17,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +38,20 @@ from growprune.tasks import captioning, pack_run
 from growprune.training import read_record, write_record
 
 State = Mapping[str, np.ndarray]
+
+# `getrusage` would count what this process held when it started the program.
+_PROGRAM = """
+import sys
+import numpy as np
+from growprune.pipelines import Captioner
+rows = np.load(sys.argv[1])
+for file in sys.argv[2:]:
+    captioner = Captioner.load(file)
+    for row in rows:
+        captioner.caption(row[None])
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(status["VmHWM"].split()[0])
+"""
 
 
 class OnnxCaptioner:
@@ -84,15 +102,15 @@ def main() -> None:
     images = open_captions(args.data).split("dev")[: args.images]
     features = open_features(args.features).rows([image.name for image in images])
     captioners: dict[tuple[str, str], CaptionWriter] = {}
-    sizes: dict[tuple[str, str], int] = {}
+    sizes: dict[tuple[str, str], dict[str, float]] = {}
     for run in args.runs:
-        for engine, (captioner, size) in engines(run).items():
+        for engine, (captioner, size) in engines(run, features).items():
             captioners[run.name, engine], sizes[run.name, engine] = captioner, size
     with one_thread():
         same = compare(captioners, features)
         found = measure_caption_latency(list(captioners.values()), [features] * len(captioners))
     rows = [
-        {"run": run, "engine": engine, "bytes": sizes[run, engine], "same": same[run, engine]}
+        {"run": run, "engine": engine, **sizes[run, engine], "same": same[run, engine]}
         | {key: value for key, value in latency.items() if key.startswith("milliseconds")}
         for (run, engine), latency in zip(captioners, found, strict=True)
     ]
@@ -116,11 +134,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def engines(run: Path) -> dict[str, tuple[CaptionWriter, int]]:
-    """A run's captioner in every engine, with the bytes of its file."""
-    weights = run / "weights.safetensors"
-    found: dict[str, tuple[CaptionWriter, int]] = {
-        "torch": (captioning.Captioner.from_run(run), weights.stat().st_size)
+def engines(run: Path, features: np.ndarray) -> dict[str, tuple[CaptionWriter, dict[str, float]]]:
+    """A run's captioner in every engine, with its file's bytes and, packed, its memory's."""
+    whole = {"bytes": (run / "weights.safetensors").stat().st_size}
+    found: dict[str, tuple[CaptionWriter, dict[str, float]]] = {
+        "torch": (captioning.Captioner.from_run(run), whole)
     }
     for kind, engine in (("float32", "packed"), ("int8", "packed, int8")):
         packed = pack_run(run, layout="auto", weights=kind)
@@ -128,10 +146,26 @@ def engines(run: Path) -> dict[str, tuple[CaptionWriter, int]]:
             file = Path(folder) / "model.safetensors"
             packed.save(file)
             captioner = Captioner.load(file)
-            found[engine] = (captioner, file.stat().st_size)
+            size = {"bytes": file.stat().st_size, "memory": memory(file, features)}
+            found[engine] = (captioner, size)
         if kind == "float32":
-            found["onnxruntime"] = (OnnxCaptioner(packed, captioner), weights.stat().st_size)
+            found["onnxruntime"] = (OnnxCaptioner(packed, captioner), whole)
     return found
+
+
+def memory(file: Path, features: np.ndarray) -> float:
+    """Bytes that writing captions of `(images, width)` with a packed captioner takes at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.npy"
+        np.save(rows, features)
+        alone, loaded = (_peak(rows, *files) for files in ((), (file,)))
+    return loaded - alone
+
+
+def _peak(*arguments: Path) -> float:
+    """Bytes that the program held at most."""
+    command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+    return 1024 * float(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 def compare(
@@ -157,14 +191,16 @@ def table(rows: Sequence[dict[str, Any]], images: int) -> str:
     """Times and their ratios to the first run's in onnxruntime, as Markdown."""
     first = next(row for row in rows if row["engine"] == "onnxruntime")
     lines = [
-        "| run | engine | file, MB | greedy, ms | factor | beam 3, ms | factor | same as torch |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| run | engine | file, MB | memory, MB | greedy, ms | factor | beam 3, ms | factor "
+        "| same as torch |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         greedy, beam = (row[key] for key in ("milliseconds", "milliseconds_beam_3"))
         ratios = (first["milliseconds"] / greedy, first["milliseconds_beam_3"] / beam)
+        held = f"{row['memory'] / 1e6:.1f}" if "memory" in row else ""
         lines.append(
-            f"| {row['run']} | {row['engine']} | {row['bytes'] / 1e6:.1f} "
+            f"| {row['run']} | {row['engine']} | {row['bytes'] / 1e6:.1f} | {held} "
             f"| {greedy:.2f} | {ratios[0]:.1f} | {beam:.2f} | {ratios[1]:.1f} "
             f"| {row['same']:.0%} |"
         )

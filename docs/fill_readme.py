@@ -30,9 +30,9 @@ def blocks() -> dict[str, str]:
 
 
 def comparison(folder: str, columns: Sequence[str]) -> Comparison:
-    """The comparison of the records in `results/folder/records`, recipes in the order given."""
+    """The comparison of the records in `results/folder/records` of these recipes, in this order."""
     paths = sorted((ROOT / "results" / folder / "records").glob("*.json"))
-    records = [read_record(path) for path in paths]
+    records = [record for record in map(read_record, paths) if record.name in columns]
     return comparison_table(sorted(records, key=lambda r: (columns.index(r.name), r.seed)))
 
 

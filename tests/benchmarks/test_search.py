@@ -14,6 +14,7 @@ import torch
 
 from growprune.data.spoken import make_corpus
 from growprune.errors import CheckpointError, RecipeError
+from growprune.tasks import open_recipe
 from growprune.tasks.speech.model import build_model
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -86,6 +87,37 @@ def test_an4s_small_dense_networks_have_the_weights_of_its_small_recogniser(tmp_
                 sizes[trial] = sum(p.numel() for p in build_model(recipe).parameters())
     assert set(sizes) == {"small-dense-lstm", "small-dense-gru", "small-dense-hlstm"}
     assert all(0.98 < size / 470_000 < 1.02 for size in sizes.values()), sizes
+
+
+def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
+    """Steps and tricks end with as many connections as the whole, in eleven epochs at most."""
+    found = search.read_search(SCRIPT.with_name("flickr8k-steps.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    assert max(recipe.training.epochs for recipe in runs.values()) == 11
+    assert {recipe.model.recurrent.layers for recipe in runs.values()} == {1}
+    whole = runs.pop("whole")
+    assert final_densities(whole.plan) == [0.0875, 1.0, 1.0, 1.0]
+    for trial, recipe in runs.items():
+        densities = final_densities(recipe.plan)
+        if trial.startswith("density-"):
+            assert densities == [float(f"0.{trial.removeprefix('density-0')}"), 1.0, 1.0, 1.0]
+        elif trial.startswith(("dense", "small-dense")):
+            assert densities == [1.0]
+        else:
+            assert densities == final_densities(whole.plan), trial
+        assert bool(recipe.loss.teachers) == trial.startswith("taught")
+
+
+def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_path):
+    found = search.read_search(SCRIPT.with_name("flickr8k-lstms.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
+        shipped = open_recipe(f"neuraltalk-{name}")
+        tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
+        assert {recipe.model.dropout for recipe in tried} > {shipped.model.dropout}
+        for recipe in tried:
+            model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
+            assert (model, recipe.training) == (shipped.model, shipped.training)
 
 
 def final_densities(plan):

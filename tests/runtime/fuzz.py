@@ -40,7 +40,7 @@ def valid_files():
     gates.add("gelu", "gelu", tanh=False)
     gates.add("last", "last")
     words = Network([], takes_ids=True)
-    words.matrix("table", 9, 5, int8=True)
+    words.matrix("table", 37, 5, "blocks", int8=True)
     words.add("embedding", "embedding")
     words.nodes[-1].parameters["weight"] = "table"
     words.add("image", "reshape", features=[5, 1])

@@ -273,10 +273,6 @@ PART_EDITS = {
         "part 'image': node 'image': the input has 8 features, but the weight takes 7",
     ),
     "output": (entry("parts", "words", "output", to="out"), "part 'words': the output 'out' is no"),
-    "sparse table": (
-        lambda d: d["parts"]["words"]["nodes"][0]["parameters"].update(weight="image.weight"),
-        "part 'words': node 'embedding': the table 'image.weight' must be dense",
-    ),
     "unknown weight": (
         lambda d: d["parts"]["words"]["nodes"][0]["parameters"].update(weight="other"),
         "part 'words': node 'embedding': parameter 'other' is missing",
@@ -377,16 +373,6 @@ def test_weights_below_the_last_row_are_refused(tmp_path):
     path = replaced(tmp_path, "wide.weight:values", at((block, 1), 1))
     with pytest.raises(ModelFileError, match=r"wide\.weight': a block holds weights below"):
         runtime.load(path)
-
-
-def test_tables_must_be_dense(tmp_path):
-    net = Network([], takes_ids=True)
-    net.matrix("table", 9, 5, "csr")
-    net.add("words", "embedding")
-    net.nodes[-1].parameters["weight"] = "table"
-    runtime.write(tmp_path / "x.safetensors", net.packed())
-    with pytest.raises(ModelFileError, match="node 'words': the table 'table' must be dense"):
-        runtime.load(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,23 @@ def test_causal_convolutions_step():
     np.testing.assert_allclose(np.stack(outputs, 1), whole, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["dense", "csr", "blocks"])
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("rows", [9, 32, 37])
+def test_rows_of_a_table_are_looked_up_in_any_layout(layout, int8, rows):
+    net = Network([], takes_ids=True)
+    whole = net.matrix("table", rows, 7, layout, 0.4, int8)
+    net.add("x", "embedding")
+    net.nodes[-1].parameters["weight"] = "table"
+    model, ids = net.model(), np.arange(2 * rows).reshape(2, -1) % rows
+    found, _ = model.run(ids)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, whole[ids])
+    assert np.array_equal(model.step(ids[:, -1])[0], whole[ids[:, -1]])
+    with pytest.raises(ValueError, match=f"ids must lie in 0 to {rows - 1}, got {rows} to"):
+        model.step(np.array([rows]))
+
+
 def test_ids_step_by_step():
     net = Network([], takes_ids=True)
     net.matrix("table", 9, 5)

@@ -33,6 +33,20 @@ def test_weights_come_back_with_masks_slopes_and_recipe(tmp_path):
     assert torch.equal(other[0].weight, saved[0].weight)
 
 
+def test_tied_weights_come_back_tied(tmp_path):
+    saved, loaded = tied(), tied()
+    save_weights(tmp_path, saved, {}, {})
+    load_weights(tmp_path).load_into(loaded, "x")
+    assert loaded[0].weight is loaded[1].weight
+    assert torch.equal(loaded[0].weight, saved[0].weight)
+
+
+def tied():
+    pair = nn.Sequential(nn.Embedding(4, 3), nn.Linear(3, 4))
+    pair[1].weight = pair[0].weight
+    return pair
+
+
 def test_weights_of_another_model_are_refused(tmp_path):
     save_weights(tmp_path, model(), {}, {})
     with pytest.raises(CheckpointError, match=r"do not fit the recipe's model \(size mismatch"):

@@ -112,7 +112,7 @@ class _Graph:
         self._product(node.inputs[0], weight, bias, to=node.name)
 
     def _embedding(self, node: Node) -> None:
-        table = self.constant(self._packed.matrices[node.parameters["weight"]].table())
+        table = self.constant(self._parameter(node, "weight"))
         self.op("Gather", [table, node.inputs[0]], to=node.name)
 
     def _affine(self, node: Node) -> None:

@@ -78,15 +78,13 @@ def _node_shape(
 
 
 def _check_kinds(packed: PackedModel, node: Node) -> None:
-    """Check that matrices stand where the rule wants matrices, and dense ones for tables."""
+    """Check that matrices stand where the rule wants matrices."""
     wanted = RULES[node.op].matrices(node.attributes)
     for name, stored in node.parameters.items():
         if (name in wanted) != (stored in packed.matrices):
             raise ValueError(
                 f"parameter {stored!r} must {'' if name in wanted else 'not '}be a matrix"
             )
-        if node.op == "embedding" and packed.matrices[stored].layout != "dense":
-            raise ValueError(f"the table {stored!r} must be dense")
 
 
 def _check_all_used(packed: PackedModel) -> None:

@@ -22,6 +22,7 @@ import numpy as np
 
 from growprune import native
 from growprune.runtime.graph import GATES, Node, Shape
+from growprune.runtime.matrices import Table
 
 Array = np.ndarray
 State = tuple[Array, ...]
@@ -263,13 +264,13 @@ def make_layer(
     matrices: Mapping[str, native.Matrix],
     vectors: Mapping[str, Array],
 ) -> Layer:
-    """The layer of a node that `output_shape` has accepted.
+    """The layer of a node that `output_shape` has accepted and that is no embedding.
 
     Args:
         node: the node.
         inputs: shapes of its inputs.
         matrices: its matrices, by the rule's names.
-        vectors: its vectors, by the rule's names; for an embedding the table.
+        vectors: its vectors, by the rule's names.
     """
     if node.op == "convolution":
         features = inputs[0].features
@@ -288,6 +289,11 @@ def make_layer(
     if node.op in ("first", "last", "mean"):
         return Reduction(node.op)
     return Framewise(_framewise(node, inputs, matrices, vectors))
+
+
+def make_embedding(table: Table) -> Layer:
+    """The layer of an embedding."""
+    return Framewise(partial(_look_up, table))
 
 
 def _make_lstm(
@@ -322,7 +328,6 @@ def _framewise(
     settings = node.attributes
     functions: dict[str, Callable[[], Callable[..., Array]]] = {
         "linear": lambda: partial(_linear, matrices["weight"], vectors["bias"]),
-        "embedding": lambda: partial(_look_up, vectors["weight"]),
         "affine": lambda: partial(_affine, vectors["scale"], vectors["shift"]),
         "layer_norm": lambda: partial(
             native.layer_norm,
@@ -353,10 +358,10 @@ def _linear(weight: native.Matrix, bias: Array, x: Array) -> Array:
     return y.reshape(*x.shape[:-1], weight.rows)
 
 
-def _look_up(table: Array, ids: Array) -> Array:
-    if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
-        raise ValueError(f"ids must lie in 0 to {len(table) - 1}, got {ids.min()} to {ids.max()}")
-    return table[ids]
+def _look_up(table: Table, ids: Array) -> Array:
+    if ids.size and (ids.min() < 0 or ids.max() >= table.rows):
+        raise ValueError(f"ids must lie in 0 to {table.rows - 1}, got {ids.min()} to {ids.max()}")
+    return table(ids)
 
 
 def _affine(scale: Array, shift: Array, x: Array) -> Array:

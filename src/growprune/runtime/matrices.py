@@ -101,13 +101,6 @@ class StoredMatrix:
         parts = arrays["starts"], arrays["panels"], arrays["values"]
         return native.blocks(*parts, self.shape, scales)
 
-    def table(self) -> np.ndarray:
-        """The weights of a dense matrix in float32, (rows, columns)."""
-        values = self.arrays["values"]
-        if "scales" in self.arrays:
-            return values * self.arrays["scales"][:, None]
-        return values
-
     def _check_dense(self) -> int:
         _check_array(self.arrays, "values", self.shape)
         return self.arrays["values"].size
@@ -130,6 +123,67 @@ class StoredMatrix:
         if last[:, below:].any():
             raise ValueError("a block holds weights below the last row")
         return count * native.PANEL
+
+
+class Table:
+    """A matrix whose rows are looked up; it keeps no zeros that are not stored.
+
+    Args:
+        matrix: must have passed `check`.
+
+    Attributes:
+        rows: how many there are.
+    """
+
+    def __init__(self, matrix: StoredMatrix) -> None:
+        self.rows, self._columns = matrix.shape
+        self._values, self._scales = matrix.arrays["values"], matrix.arrays.get("scales")
+        self._sparse = None if matrix.layout == "dense" else _in_groups(matrix)
+
+    def __call__(self, numbers: np.ndarray) -> np.ndarray:
+        """Rows `(..., columns)` in float32, of numbers `(...)` in 0 to `rows - 1`."""
+        if self._sparse is None:
+            found = self._values[numbers]
+        else:
+            found = np.zeros((numbers.size, self._columns), self._values.dtype)
+            for row, number in zip(found, numbers.flat, strict=True):
+                self._sparse.fill(row, int(number))
+            found = found.reshape(*numbers.shape, self._columns)
+        return found if self._scales is None else found * self._scales[numbers][..., None]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Entries of a sparse matrix by groups of rows that have the same columns.
+
+    Attributes:
+        starts: of each group's entries, and the last one's end.
+        columns: `(entries,)`.
+        values: `(entries, rows of a group)`.
+    """
+
+    starts: list[int]
+    columns: np.ndarray
+    values: np.ndarray
+
+    def fill(self, row: np.ndarray, number: int) -> None:
+        """Enter what is stored of a row in `(columns,)` zeros."""
+        group, lane = divmod(number, self.values.shape[1])
+        entries = slice(self.starts[group], self.starts[group + 1])
+        row[self.columns[entries]] = self.values[entries, lane]
+
+
+def _in_groups(matrix: StoredMatrix) -> _Groups:
+    """A sparse matrix's rows: each by itself, or those of a panel together."""
+    arrays = matrix.arrays
+    if matrix.layout == "csr":
+        return _Groups(arrays["starts"].tolist(), arrays["columns"], arrays["values"][:, None])
+    panels, counts = arrays["panels"], np.diff(arrays["starts"])
+    order = np.argsort(panels, kind="stable")
+    limits = np.arange(-(-matrix.shape[0] // native.PANEL) + 1)
+    starts = np.searchsorted(panels[order], limits).tolist()
+    columns = np.repeat(np.arange(len(counts)), counts)[order]
+    return _Groups(starts, columns, arrays["values"][order])
 
 
 def _check_values(arrays: Mapping[str, np.ndarray], rows: int) -> None:

@@ -15,10 +15,11 @@ from growprune.runtime.layers import (
     Reduction,
     State,
     Streaming,
+    make_embedding,
     make_layer,
     without_padding,
 )
-from growprune.runtime.matrices import MatrixInfo
+from growprune.runtime.matrices import MatrixInfo, Table
 from growprune.runtime.packed_file import PackedModel, read, unusable
 
 
@@ -324,7 +325,7 @@ def _make_layer(
     matrices = {name: s for name, s in node.parameters.items() if s in packed.matrices}
     vectors = {n: packed.vectors[s] for n, s in node.parameters.items() if s in packed.vectors}
     if node.op == "embedding":
-        return make_layer(node, inputs, {}, {"weight": packed.matrices[matrices["weight"]].table()})
+        return make_embedding(Table(packed.matrices[matrices["weight"]]))
     for stored in matrices.values():
         if stored not in prepared:
             prepared[stored] = packed.matrices[stored].prepare()

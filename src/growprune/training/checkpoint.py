@@ -117,7 +117,11 @@ def save_weights(
     Raises:
         DataError: the folder cannot be written.
     """
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Copies: the format has no two names for one tensor, which a tied one has.
+    tensors = {
+        name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     tensors |= {_MASK + name: mask.to(torch.uint8).cpu() for name, mask in masks.items()}
     slopes = {
         name: float(module.negative_slope)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from small_captioners import KINDS, WIDTH, WORDS, features, pack, wordy
 
 from growprune import pipelines, runtime
@@ -45,11 +46,12 @@ def test_masks_decide_what_is_stored(kind):
     packed = pack(trained, layout="csr")
     active = {choice.name: choice.active for choice in packed.choices}
     masks = {name: int(mask.sum()) for name, mask in trained.masks.items()}
-    if trained.model.settings.tied:  # a sparse matrix is multiplied, and a whole one looked up
-        masks["output.weight"] = masks["embedding.weight"]
-    assert active == masks
     layouts = {choice.name: choice.layout for choice in packed.choices}
-    assert layouts.pop("embedding.weight") == "dense"
+    if trained.model.settings.tied:
+        masks["output.weight"] = masks.pop("embedding.weight")
+    else:  # a table by itself stays whole
+        assert layouts.pop("embedding.weight") == "dense"
+    assert active == masks
     assert set(layouts.values()) == {"csr"}
 
 
@@ -71,26 +73,24 @@ def test_a_feature_that_never_varies_is_ignored():
 
 
 @pytest.mark.parametrize("weights", ["float32", "int8"])
-def test_a_tied_matrix_is_stored_once_where_it_is_dense(tmp_path, weights):
-    trained = wordy("three lstms, tied")
-    sizes = {}
-    for layout in ("dense", "csr"):
-        path = tmp_path / f"{layout}.safetensors"
-        packed = pack(trained, layout=layout, weights=weights)
-        packed.save(path)
-        words = runtime.load(path).parts["words"]
-        assert [matrix.shape for matrix in words.matrices] == [(len(WORDS), 20)]
-        names = [choice.name for choice in packed.choices]
-        assert len(names) == len(set(names))
-        assert ("embedding.weight" in names) == (layout == "csr")
-        sizes[layout] = path.stat().st_size
-    assert sizes["csr"] > sizes["dense"]
-    table = pack(trained, layout="dense").contents
-    assert table.parts["words"].nodes[0].parameters == {"weight": "output.weight"}
-    assert np.array_equal(
-        table.parts["words"].matrices["output.weight"].table(),
-        table.matrices["output.weight"].table(),
-    )
+@pytest.mark.parametrize("layout", ["dense", "csr", "blocks"])
+def test_a_tied_matrix_is_stored_once(tmp_path, weights, layout):
+    trained = wordy("three lstms, tied", 0.3)
+    path = tmp_path / "x.safetensors"
+    packed = pack(trained, layout=layout, weights=weights)
+    assert "embedding.weight" not in [choice.name for choice in packed.choices]
+    packed.save(path)
+    with safe_open(path, framework="numpy") as file:
+        stored = {name.split(":")[0] for name in file.keys()}  # noqa: SIM118
+    assert "output.weight" in stored
+    assert "embedding.weight" not in stored
+    words = runtime.load(path).parts["words"]
+    (table,) = words.matrices
+    assert (table.name, table.shape, table.layout) == ("output.weight", (len(WORDS), 20), layout)
+    wanted = trained.model.embedding.weight.detach().numpy()
+    found, _ = words.step(np.arange(len(WORDS)))
+    rounding = 0 if weights == "float32" else np.abs(wanted).max(1, keepdims=True) / 254
+    assert (np.abs(found - wanted) <= rounding * (1 + 1e-5)).all()
 
 
 def test_a_packed_captioner_describes_itself():

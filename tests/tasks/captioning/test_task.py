@@ -1,7 +1,6 @@
 """The captioning task: losses against plain sums, batches that repeat, errors before training."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -9,15 +8,13 @@ import torch
 from safetensors.torch import load_file
 from small_tasks import CPU, SMALL, WIDTH, make_corpus, make_task, model_of, step_log_probs
 
-from growprune.data import FeatureTable, FeatureWriter, open_captions, open_image, words_of
+from growprune.data import FeatureTable, words_of
 from growprune.data.captions import CaptionCorpus, CaptionedImage
 from growprune.decoding import Writer
 from growprune.errors import DataError, RecipeError
 from growprune.metrics.captions import CiderD, score_captions
-from growprune.pipelines import ImageEncoder
-from growprune.tasks import open_recipe, open_task
+from growprune.tasks import open_recipe
 from growprune.tasks.captioning import Captioner, CaptioningTask
-from growprune.tasks.captioning.encoders import encoder_file
 from growprune.training import train
 
 
@@ -359,29 +356,3 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(tmp_path, stop):
     assert whole.keys() == parts.keys()
     for name, weight in whole.items():
         assert torch.equal(weight, parts[name]), name
-
-
-def test_a_recipe_is_trained_on_the_layout_of_mscoco(real_data, tmp_path, monkeypatch):
-    """From photographs to features to a grown, pruned and shifted decoder."""
-    monkeypatch.setenv("GROWPRUNE_CACHE", str(tmp_path))
-    folder = real_data / "coco_sample"
-    encoder = ImageEncoder(encoder_file())
-    features = FeatureWriter(
-        tmp_path / "features", encoder.width, {"name": encoder.name, "pool": encoder.pool}
-    )
-    for image in open_captions(folder).split("all"):
-        features.append([image.name], encoder.encode([open_image(image.path)]))
-    recipe = open_recipe(
-        "neuraltalk-hlstm-gp",
-        [*SMALL, "model.recurrent.gate_hidden_sizes=[8]", "training.batch_size=32",
-         "training.epochs=4", "plan.grow.epochs=1", "plan.grow.interval=5", "plan.prune.rounds=1",
-         "plan.shift.epochs=1", "plan.granularity='weight'"],
-    )  # fmt: skip
-    record = train(open_task(recipe, folder, tmp_path / "features", 0), tmp_path / "run", seed=0)
-    assert sum(split["images"] for split in record["data"]["splits"].values()) == 100
-    assert [entry["phase"] for entry in record["epochs"]] == ["grow", "prune", "shift", "retrain"]
-    losses = [entry["train_loss"] for entry in record["epochs"]]
-    assert losses == sorted(losses, reverse=True)
-    assert record["scores"]["dev"]["loss"] < math.log(record["data"]["words"])
-    weights = record["cost"]["weights"]
-    assert weights["recurrent"] < 0.5 * weights["recurrent_dense"]

@@ -14,7 +14,7 @@ from torch import nn
 
 from growprune.export import Builder, Packed, Parameters, layers
 from growprune.export.parameters import vector
-from growprune.runtime.packed_file import INPUT
+from growprune.runtime.packed_file import INPUT, PackedModel
 from growprune.tasks.captioning.captioner import Captioner
 from growprune.tasks.captioning.model import CaptionModel, StandardNorm
 from growprune.tasks.provenance import provenance
@@ -76,14 +76,13 @@ def pack_model(
     decoder = _decoder(parameters, model).finish(
         "log_softmax", layout=layout, weights=weights, info=info
     )
-    # A tied matrix is looked up row by row as well, and shared where its layout allows that.
-    is_shared = model.settings.tied and decoder.contents.matrices["output.weight"].layout == "dense"
-    table = "output.weight" if is_shared else "embedding.weight"
     image = _image(parameters, model).finish("image", layout=layout, weights=weights)
-    words = _words(parameters, model, table).finish("embedding", weights=weights)
+    words = _words(parameters, model).finish("embedding", weights=weights)
     parameters.check_all_used()
-    contents = replace(decoder.contents, parts={"image": image.contents, "words": words.contents})
-    ahead = image.choices if is_shared else image.choices + words.choices
+    table, ahead = words.contents, image.choices + words.choices
+    if model.settings.tied:  # rows are looked up in the output's matrix as that is stored
+        table, ahead = _sharing(table, decoder.contents), image.choices
+    contents = replace(decoder.contents, parts={"image": image.contents, "words": table})
     return Packed(contents, ahead + decoder.choices)
 
 
@@ -118,12 +117,19 @@ def _image(parameters: Parameters, model: CaptionModel) -> Builder:
     return builder
 
 
-def _words(parameters: Parameters, model: CaptionModel, table: str) -> Builder:
-    """From words' numbers to what the recurrent layers read; `table` is what to store it by."""
+def _words(parameters: Parameters, model: CaptionModel) -> Builder:
+    """From words' numbers to what the recurrent layers read."""
     builder = Builder([], takes_ids=True)
-    weight = parameters.weight(model.embedding, "weight")
-    builder.add("embedding", "embedding", [INPUT], {"weight": (table, weight)})
+    layers.embedding(builder, parameters, "embedding", model.embedding, INPUT)
     return builder
+
+
+def _sharing(words: PackedModel, decoder: PackedModel) -> PackedModel:
+    """The table of words as the matrix of a decoder's output layer."""
+    (node,) = words.nodes
+    name = "output.weight"
+    node = replace(node, parameters={"weight": name})
+    return replace(words, nodes=(node,), matrices={name: decoder.matrices[name]})
 
 
 def _decoder(parameters: Parameters, model: CaptionModel) -> Builder:

@@ -1,0 +1,37 @@
+"""What the tables of trained models share: Markdown, means over seeds, where a row comes from."""
+
+import statistics
+from collections.abc import Sequence
+
+from growprune.reports import Record
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, the first one the head; all columns but the first are flush right."""
+    head, *others = rows
+    rule = ("---", *["---:"] * (len(head) - 1))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *others))
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and sample standard deviation, as far as there are any."""
+    if len(values) < 2:
+        return "".join(f"{value:.1f}" for value in values)
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def minutes(runs: Sequence[Record]) -> str:
+    """How long training took, on average."""
+    return f"{statistics.mean(run.seconds for run in runs) / 60:.0f}"
+
+
+def origin(name: str, runs: Sequence[Record]) -> str:
+    """Seeds, data, commits and machine of a row's runs."""
+    seeds = ", ".join(str(run.seed) for run in runs)
+    learnt = " and ".join(runs[0].learnt_splits)
+    commits = ", ".join(dict.fromkeys((run.commit or "?")[:10] for run in runs))
+    machine = f"{runs[0].hardware.cpu}, {runs[0].hardware.threads} thread(s)"
+    return (
+        f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
+        f"{' with local changes' if any(run.dirty for run in runs) else ''}; {machine}"
+    )

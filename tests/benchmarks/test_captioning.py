@@ -1,0 +1,33 @@
+import captioning
+import numpy as np
+from small_captioners import pack, wordy
+
+from growprune.tasks.captioning.model import CaptionModel
+
+
+def test_memory_is_at_least_the_weights(tmp_path):
+    captioner = wordy()
+    captioner.encoder["width"] = width = 400_000
+    captioner.model = CaptionModel(captioner.recipe.model, width, len(captioner.vocabulary))
+    file = tmp_path / "model.safetensors"
+    pack(captioner).save(file)
+    assert file.stat().st_size > 4 * 20 * width
+    held = captioning.memory(file, np.zeros((2, width), np.float32))
+    assert 4 * 20 * width < held < 4 * 4 * 20 * width
+
+
+def test_ratios_are_to_the_first_run_in_onnxruntime():
+    figures = {
+        ("big", "packed"): (2.0, 4.0, {"memory": 70e6}), ("big", "onnxruntime"): (3.0, 5.0, {}),
+        ("small", "onnxruntime"): (1.0, 1.0, {}), ("small", "packed"): (0.5, 0.4, {"memory": 4e6}),
+    }  # fmt: skip
+    rows = [
+        {"run": run, "engine": engine, "bytes": 2e6, "same": 1.0, "milliseconds": greedy,
+         "milliseconds_beam_3": beam, **held}
+        for (run, engine), (greedy, beam, held) in figures.items()
+    ]  # fmt: skip
+    text = captioning.table(rows, 50)
+    assert "| big | packed | 2.0 | 70.0 | 2.00 | 1.5 | 4.00 | 1.2 | 100% |" in text
+    assert "| small | onnxruntime | 2.0 |  | 1.00 | 3.0 | 1.00 | 5.0 | 100% |" in text
+    assert "| small | packed | 2.0 | 4.0 | 0.50 | 6.0 | 0.40 | 12.5 | 100% |" in text
+    assert "Factor: big in onnxruntime" in text

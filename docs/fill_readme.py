@@ -4,42 +4,31 @@ python docs/fill_readme.py
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from growprune.files import write_text
-from growprune.reports import Comparison, comparison_table, read_record
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-FLICKR8K_COLUMNS = ("neuraltalk-lstm", "neuraltalk-hlstm", "neuraltalk-hlstm-gp")
 
 
 def blocks() -> dict[str, str]:
     """Every marked block's content, made from the results."""
     output = (ROOT / "results/demo/output.txt").read_text(encoding="utf-8")
-    an4 = (ROOT / "results/an4/README.md").read_text(encoding="utf-8")
     runtime = (ROOT / "results/runtime/summary.md").read_text(encoding="utf-8")
     return {
-        "an4": an4.removeprefix("# AN4").split("\n## ")[0].replace("](", "](results/an4/").strip(),
-        "flickr8k": without(comparison("flickr8k", FLICKR8K_COLUMNS), ("Dev", "ROUGE")),
+        "an4": page("an4"),
+        "flickr8k": page("flickr8k"),
         "runtime": runtime.strip(),
         "demo": f"```\n{output.strip()}\n```",
     }
 
 
-def comparison(folder: str, columns: Sequence[str]) -> Comparison:
-    """The comparison of the records in `results/folder/records` of these recipes, in this order."""
-    paths = sorted((ROOT / "results" / folder / "records").glob("*.json"))
-    records = [record for record in map(read_record, paths) if record.name in columns]
-    return comparison_table(sorted(records, key=lambda r: (columns.index(r.name), r.seed)))
-
-
-def without(table: Comparison, words: Sequence[str]) -> str:
-    """The comparison as Markdown, less the rows whose names have one of the words."""
-    rows = tuple(row for row in table.rows if not any(word in row[0] for word in words))
-    return replace(table, rows=rows).markdown().strip()
+def page(name: str) -> str:
+    """What `results/NAME/README.md` says between its title and its first section."""
+    folder = f"results/{name}"
+    text = (ROOT / folder / "README.md").read_text(encoding="utf-8").partition("\n")[2]
+    return text.split("\n## ")[0].replace("](", f"]({folder}/").strip()
 
 
 def filled(text: str) -> str:

@@ -124,9 +124,11 @@ void turn(const float *from, ptrdiff_t stride, int rows, int count, int width, f
                 v[r] = four_places<Numbers>(at, count - k * N);
             }
             turn_fours(v);
-            const size_t size = sizeof(float) * (width - row < 4 ? width - row : 4);
-            for (int j = 0; j < 4 && k + j < places; ++j)
-                __builtin_memcpy(to + static_cast<int64_t>(k + j) * width + row, &v[j], size);
+            for (int j = 0; j < 4 && k + j < places; ++j) {
+                float *at = to + static_cast<int64_t>(k + j) * width + row;
+                if (width - row >= 4) *reinterpret_cast<LooseFour *>(at) = v[j];
+                else __builtin_memcpy(at, &v[j], sizeof(float) * (width - row));
+            }
         }
 }
 

@@ -7,7 +7,6 @@ namespace growprune {
 #if defined(GROWPRUNE_X86)
 
 namespace avx512 { extern const Kernels kernels; }
-namespace avx512_bf16 { extern const DenseLanes rounded; }
 namespace avx2 { extern const Kernels kernels; }
 
 static bool runs_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -43,8 +42,12 @@ std::vector<const Kernels *> available_kernels() {
     return found;
 }
 
+#if defined(GROWPRUNE_AVX512_BF16)
+namespace avx512_bf16 { extern const DenseLanes rounded; }
+#endif
+
 const DenseLanes *rounded_products(const Kernels &kernels) {
-#if defined(GROWPRUNE_X86)
+#if defined(GROWPRUNE_AVX512_BF16)
     if (&kernels == &avx512::kernels && __builtin_cpu_supports("avx512bf16"))
         return &avx512_bf16::rounded;
 #endif

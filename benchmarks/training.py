@@ -7,8 +7,8 @@ All variants of a shape run interleaved in one process, so that a busy machine s
 figures are medians. "of nn.LSTM" compares rates, for nn.LSTM has fewer weights: FLOPs are three
 times two per weight, sequence and step, counted for all connections, active or not. "faster" is the
 dense HLSTM's time over the variant's. Masked variants are grown-and-pruned layers: "sparse" on our
-kernels, "masked dense" through torch, as other tools do. Memory is what a layer keeps between its
-forward and its backward pass.
+kernels, "masked dense" through torch, as other tools do. "bfloat16" is under autocast, which rounds
+what is multiplied. Memory is what a layer keeps between its forward and its backward pass.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class Variant:
     call: Callable[[Tensor], Tensor]
     step: Callable[[], None]
     engine: str = "native"
+    autocast: bool = False
 
     def seconds(self, x: Tensor) -> float:
         """Take one training step."""
@@ -51,7 +52,9 @@ class Variant:
         x = x.detach().requires_grad_()
         self.layer.zero_grad()
         start = time.perf_counter()
-        self.call(x).sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
+            outputs = self.call(x)
+        outputs.sum().backward()
         self.step()
         return time.perf_counter() - start
 
@@ -66,7 +69,10 @@ class Variant:
                 kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with (
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=self.autocast),
+        ):
             self.call(x.detach().requires_grad_())
         return sum(kept.values())
 
@@ -132,7 +138,11 @@ def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> It
     """What is compared at a shape."""
     lstm = nn.LSTM(width, width)
     yield Variant("nn.LSTM", lstm, lambda x: lstm(x)[0], optimizer(lstm).step)
+    rounded = nn.LSTM(width, width)
+    step = optimizer(rounded).step
+    yield Variant("nn.LSTM, bfloat16", rounded, lambda x: rounded(x)[0], step, autocast=True)
     yield dense("HLSTM", width, "native")
+    yield replace(dense("HLSTM, bfloat16", width, "native"), autocast=True)
     yield dense("HLSTM in torch", width, "torch")
     if args.slow:
         layer = HLSTM(width, width, gate_hidden_sizes=(width,))
@@ -143,6 +153,7 @@ def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> It
         yield masked(f"sparse {density:g}", width, density, "native")
     yield masked("masked dense 0.1", width, 0.1, "torch")
     yield growing("growing from 0.1", width, 0.1)
+    yield replace(growing("growing, bfloat16", width, 0.1), autocast=True)
 
 
 def dense(name: str, width: int, engine: str) -> Variant:

@@ -225,9 +225,16 @@ struct BoundTape {
 
 struct BoundLayer {
     BoundLayer(const Path &path, Trained ih, Trained hh, std::vector<std::vector<Trained>> later,
-               float slope)
-        : ih(std::move(ih)), hh(std::move(hh)), later(std::move(later)),
-          layer(*path.kernels, this->ih.view(), this->hh.view(), views(this->later), slope) {}
+               float slope, bool rounded)
+        : path(path), ih(std::move(ih)), hh(std::move(hh)), later(std::move(later)),
+          layer(*path.kernels, dense(rounded), this->ih.view(), this->hh.view(),
+                views(this->later), slope) {}
+
+    const DenseLanes &dense(bool rounded) const {
+        if (!rounded) return path.kernels->lanes.dense;
+        if (const DenseLanes *found = rounded_products(*path.kernels)) return *found;
+        throw nb::value_error("no products of bfloat16 on this path and processor");
+    }
 
     static std::vector<std::vector<Weights>> views(const std::vector<std::vector<Trained>> &all) {
         std::vector<std::vector<Weights>> found;
@@ -238,6 +245,7 @@ struct BoundLayer {
         return found;
     }
 
+    Path path;
     Trained ih, hh;
     std::vector<std::vector<Trained>> later;
     TrainingLayer layer;
@@ -261,12 +269,15 @@ void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, c
 
 // Active connections, delta, value and gradient; delta and gradient.
 using WeightToLearn = std::tuple<const Connections *, Lanes2, Lanes2, Lanes2>;
+// Whether it is rounded, delta, value and gradient.
+using DenseToLearn = std::tuple<bool, Lanes2, Lanes2, Lanes2>;
 using BiasToLearn = std::pair<Lanes2, Array<float, 1>>;
 
 void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &doutputs,
                     const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
                     const Lanes2 &first, const Nested &stages, const std::vector<Lanes2> &gates,
                     const std::vector<WeightToLearn> &weights,
+                    const std::vector<DenseToLearn> &dense_weights,
                     const std::vector<BiasToLearn> &biases, const std::optional<Lanes2> &dx,
                     const Lanes2 &dh, const Lanes2 &dc, int threads) {
     const Tape view = tape.view();
@@ -274,12 +285,16 @@ void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &dou
     std::vector<ConnectionGradient> of_weights;
     for (const auto &[connections, delta, value, gradient] : weights)
         of_weights.push_back({connections, record_of(delta), record_of(value), gradient.data()});
+    std::vector<DenseGradient> of_dense;
+    for (const auto &[rounded, delta, value, gradient] : dense_weights)
+        of_dense.push_back(
+            {&bound.dense(rounded), record_of(delta), record_of(value), gradient.data()});
     std::vector<BiasGradient> of_biases;
     for (const auto &[delta, gradient] : biases)
         of_biases.push_back({record_of(delta), gradient.data()});
     nb::gil_scoped_release release;
     bound.layer.backward(steps, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
-                         of_weights, of_biases, dx ? dx->data() : nullptr, dh.data(), dc.data(),
+                         of_weights, of_dense, of_biases, dx ? dx->data() : nullptr, dh.data(), dc.data(),
                          threads);
 }
 
@@ -327,17 +342,20 @@ void bind_training(nb::module_ &module) {
              },
              "x"_a, "scales"_a, "h_before"_a.none(), "c_before"_a.none(), "gates"_a, "hidden"_a);
     nb::class_<BoundLayer>(module, "TrainingLayer")
-        .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float>())
+        .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float,
+                      bool>())
         .def("forward", train_forward, "steps"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
              "later_biases"_a, "tape"_a, "outputs"_a, "last_h"_a, "last_c"_a, "threads"_a)
         .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
-             "tape"_a, "first"_a, "stages"_a, "gates"_a, "weights"_a, "biases"_a, "dx"_a.none(),
-             "dh"_a, "dc"_a, "threads"_a);
+             "tape"_a, "first"_a, "stages"_a, "gates"_a, "weights"_a, "dense_weights"_a, "biases"_a,
+             "dx"_a.none(), "dh"_a, "dc"_a, "threads"_a);
     module.def("lanes_of_memory", lanes_of_memory, "units"_a, "lanes"_a);
 }
 
 void bind_path(nb::module_ &module) {
     nb::class_<Path>(module, "Path")
+        .def_prop_ro("rounds",
+                     [](const Path &path) { return rounded_products(*path.kernels) != nullptr; })
         .def("dense", dense, "values"_a, "scales"_a.none())
         .def("csr", csr, "starts"_a, "columns"_a, "values"_a, "shape"_a, "scales"_a.none())
         .def("blocks", blocks, "starts"_a, "panels"_a, "values"_a, "shape"_a, "scales"_a.none())

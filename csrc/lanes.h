@@ -32,12 +32,12 @@ struct LaneArray {
     explicit operator bool() const { return data; }
 };
 
-// Weights for products with lanes: dense in tiles of LaneKernels::tile rows, column after column, or
-// sparse in bands. Entry e of a band holds the next connection of each of its rows, or weight 0 and
+// Weights for products with lanes: dense in tiles of LaneKernels::tile rows, place after place
+// (DenseLanes) of their columns, or sparse in bands. Entry e of a band holds the next connection of each of its rows, or weight 0 and
 // column 0 where the row has no more.
 struct LaneMatrix {
     int rows;
-    int columns;
+    int columns;             // or their places
     const float *tiles;      // dense
     const int32_t *starts;   // sparse: entries before each band
     const int32_t *band_rows; // BAND a band, -1 for none
@@ -66,11 +66,38 @@ struct LaneCellBack {
     int live;
 };
 
-struct LaneKernels {
-    int tile; // divides GROUP
+// Products of dense matrices. What they multiply stands in places of 32 bits: a float, or two numbers
+// rounded to bfloat16, the first in the lower half and 0 where there is no second. Sums are floats.
+struct DenseLanes {
+    int numbers; // in a place
+    int panel;   // columns of a gradient that are computed together
 
     // y = x W^T (+ y if accumulate, + bias unless null) for rows begin to end, `begin` a multiple of
-    // GROUP.
+    // GROUP; x has a unit for each place of the columns.
+    void (*product)(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
+                    bool accumulate, LaneArray y, int lanes);
+
+    // Numbers as places, to[place * width + row] of (rows, count), zeros for rows up to `width`:
+    // from[row * stride + number] ...
+    void (*turn)(const float *from, ptrdiff_t stride, int rows, int count, int width, float *to);
+    // ... or from[number * stride + row], nothing for rows from `rows` on.
+    void (*lay)(const float *from, ptrdiff_t stride, int rows, int count, int width, float *to);
+
+    // gradient[row * stride + column] = (+ itself if accumulate) the sum over lanes of delta's row
+    // times value's column, for at most GROUP rows. `panels` holds value, as `turn` lays out each
+    // `panel` of its units, over their lanes.
+    void (*gradient)(LaneArray delta, int rows, const float *panels, int columns, int lanes,
+                     bool accumulate, float *gradient, ptrdiff_t stride);
+
+    int places(int n) const { return (n + numbers - 1) / numbers; }
+};
+
+struct LaneKernels {
+    int tile; // divides GROUP
+    DenseLanes dense;
+
+    // y = x W^T (+ y if accumulate, + bias unless null) for rows begin to end, `begin` a multiple of
+    // GROUP, of sparse weights.
     void (*product)(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                     bool accumulate, LaneArray y, int lanes);
     void (*cell)(const LaneCell &step, int begin, int end);

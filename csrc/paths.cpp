@@ -42,4 +42,17 @@ std::vector<const Kernels *> available_kernels() {
     return found;
 }
 
+#if defined(GROWPRUNE_AVX512_BF16)
+namespace avx512_bf16 { extern const DenseLanes rounded; }
+#endif
+
+const DenseLanes *rounded_products(const Kernels &kernels) {
+#if defined(GROWPRUNE_AVX512_BF16)
+    if (&kernels == &avx512::kernels && __builtin_cpu_supports("avx512bf16"))
+        return &avx512_bf16::rounded;
+#endif
+    static_cast<void>(kernels);
+    return nullptr;
+}
+
 } // namespace growprune

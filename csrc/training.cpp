@@ -24,6 +24,13 @@ std::vector<int> running_sums(const std::vector<int> &values) {
     return sums;
 }
 
+// The places of units begin to end (in places of their own) where products do not read floats.
+void lay_places(const DenseLanes &dense, const OperandArray &x, int begin, int end, int lanes) {
+    if (dense.numbers == 1) return;
+    dense.lay(x.exact.unit(begin), x.exact.stride, lanes, end - begin,
+              static_cast<int>(x.places.stride), x.places.unit(begin / dense.numbers));
+}
+
 void copy_lanes(LaneArray from, LaneArray to, int begin, int end, int lanes) {
     for (int u = begin; u < end; ++u) std::copy_n(from.unit(u), lanes, to.unit(u));
 }
@@ -42,6 +49,8 @@ void transpose_out(LaneArray from, float *rows, int units, int begin, int end, i
         for (int u = begin; u < end; ++u) row[u] = from.unit(u)[lane];
     }
 }
+
+size_t whole(int n, int piece) { return (n + piece - 1) / piece * piece; }
 
 int bands_of(int rows) { return (rows + GROUP - 1) / GROUP * (GROUP / BAND); }
 
@@ -123,21 +132,25 @@ std::pair<int, int> Connections::share(const Member &member) const {
     return {member.number ? until(member.number) : 0, until(member.number + 1)};
 }
 
-LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts, int tile)
-    : weights_(weights), transposed_(transposed), tile_(tile), first_rows_(running_sums(parts)) {
-    const int columns = transposed ? weights.rows : weights.columns;
+LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts,
+                         const LaneKernels &kernels, const DenseLanes &dense)
+    : kernels_(kernels), dense_(dense), weights_(weights), transposed_(transposed),
+      first_rows_(running_sums(parts)) {
+    const int columns = transposed ? weights.rows : weights.columns, tile = kernels.tile;
+    const int places = weights.connections ? columns : dense.places(columns);
     size_t floats = 0;
     if (weights.connections) {
         bands_ = &weights.connections->bands(transposed, parts);
         floats = bands_->indices.size();
     } else {
         for (const int rows : parts)
-            floats += static_cast<size_t>((rows + tile - 1) / tile * tile) * columns;
+            floats += static_cast<size_t>((rows + tile - 1) / tile * tile) * places;
     }
-    memory_ = Lines(floats);
+    memory_ = Memory(floats);
+    if (bands_) std::fill_n(memory_.data(), floats, 0.0f); // where a row has no more
     const float *tiles = memory_.data();
     for (size_t i = 0; i < parts.size(); ++i) {
-        LaneMatrix matrix = {parts[i], columns, nullptr, nullptr, nullptr, nullptr, nullptr};
+        LaneMatrix matrix = {parts[i], places, nullptr, nullptr, nullptr, nullptr, nullptr};
         if (bands_) {
             matrix.starts = bands_->starts.data() + bands_->first[i];
             matrix.band_rows = bands_->rows.data() + BAND * bands_->first[i];
@@ -145,7 +158,7 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
             matrix.values = memory_.data();
         } else {
             matrix.tiles = tiles;
-            tiles += static_cast<size_t>((parts[i] + tile - 1) / tile * tile) * columns;
+            tiles += static_cast<size_t>((parts[i] + tile - 1) / tile * tile) * places;
         }
         parts_.push_back(matrix);
     }
@@ -155,18 +168,25 @@ void LaneWeights::fill(const Member &member) {
     bands_ ? fill_bands(member) : fill_tiles(member);
 }
 
+void LaneWeights::product(int part, std::pair<int, int> rows, const OperandArray &x,
+                          const float *bias, bool accumulate, LaneArray y, int lanes) const {
+    const bool floats = bands_ || dense_.numbers == 1;
+    (bands_ ? kernels_.product : dense_.product)(parts_[part], rows.first, rows.second,
+                                                 floats ? x.exact : x.places, bias, accumulate, y,
+                                                 lanes);
+}
+
 void LaneWeights::fill_tiles(const Member &member) {
-    const int64_t row_step = transposed_ ? 1 : weights_.columns;
-    const int64_t column_step = transposed_ ? weights_.columns : 1;
+    const int tile = kernels_.tile, columns = transposed_ ? weights_.rows : weights_.columns;
     for (size_t i = 0; i < parts_.size(); ++i) {
         const LaneMatrix &part = parts_[i];
         const auto [begin, end] = member.share(part.rows, GROUP);
-        for (int row = begin; row < end; row += tile_) {
+        for (int row = begin; row < end; row += tile) {
             float *to = const_cast<float *>(part.tiles) + static_cast<int64_t>(row) * part.columns;
-            const float *from = weights_.data + (first_rows_[i] + row) * row_step;
-            const int rows = std::min(tile_, end - row);
-            for (int c = 0; c < part.columns; ++c, to += tile_, from += column_step)
-                for (int r = 0; r < rows; ++r) to[r] = from[r * row_step];
+            const int64_t first = first_rows_[i] + row;
+            (transposed_ ? dense_.lay : dense_.turn)(
+                weights_.data + first * (transposed_ ? 1 : weights_.columns), weights_.columns,
+                std::min(tile, end - row), columns, tile, to);
         }
     }
 }
@@ -241,9 +261,10 @@ void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, flo
                               keep);
 }
 
-TrainingLayer::TrainingLayer(const Kernels &kernels, const Weights &ih, const Weights &hh,
-                             const std::vector<std::vector<Weights>> &later, float slope)
-    : kernels_(kernels), ih_(ih), hh_(hh), later_(later), slope_(slope) {}
+TrainingLayer::TrainingLayer(const Kernels &kernels, const DenseLanes &dense, const Weights &ih,
+                             const Weights &hh, const std::vector<std::vector<Weights>> &later,
+                             float slope)
+    : kernels_(kernels), dense_(dense), ih_(ih), hh_(hh), later_(later), slope_(slope) {}
 
 // Of a gate's hidden layer, or of the gate itself behind the last of them.
 int TrainingLayer::width(int gate, int stage) const {
@@ -266,21 +287,23 @@ std::vector<int> TrainingLayer::first_widths() const {
 // and all wait where one needs what another has computed.
 struct TrainingLayer::Forward {
     Forward(const TrainingLayer &layer, const Steps &steps, const Tape &tape)
-        : layer(layer), kernels(layer.kernels_.lanes), steps(steps), tape(tape),
-          ih(layer.ih_, false, layer.first_widths(), kernels.tile),
-          hh(layer.hh_, false, layer.first_widths(), kernels.tile),
+        : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
+          tape(tape), ih(layer.ih_, false, layer.first_widths(), kernels, dense),
+          hh(layer.hh_, false, layer.first_widths(), kernels, dense),
           first_rows(running_sums(layer.first_widths())), all(steps.lanes[0]),
-          first(static_cast<size_t>(layer.first_units()) * steps.most_piece_lanes()) {
-        const size_t state = layer.hidden() * static_cast<size_t>(all);
-        for (Lines *lines : {&h[0], &h[1], &c}) *lines = Lines(state);
+          x_places(dense.numbers > 1 ? dense.places(tape.x.units) * steps.all_lanes() : 0),
+          first(static_cast<size_t>(layer.first_units()) * steps.most_piece_lanes()),
+          h{{dense, layer.hidden(), all}, {dense, layer.hidden(), all}},
+          c(layer.hidden() * static_cast<size_t>(all)) {
         for (int k = 0; k < GATES; ++k) {
             later.emplace_back();
             near.emplace_back();
             for (const Weights &weights : layer.later_[k]) {
-                later[k].emplace_back(weights, false, std::vector<int>{weights.rows}, kernels.tile);
-                near[k].emplace_back(static_cast<size_t>(weights.columns) * all);
+                later[k].emplace_back(weights, false, std::vector<int>{weights.rows}, kernels,
+                                      dense);
+                near[k].emplace_back(dense, weights.columns, all);
             }
-            sums.emplace_back(layer.depth(k) ? state : 0);
+            sums.emplace_back(layer.depth(k) ? layer.hidden() * static_cast<size_t>(all) : 0);
         }
     }
 
@@ -297,45 +320,52 @@ struct TrainingLayer::Forward {
     }
 
     LaneArray first_of(int k, int t) const { return steps.in_piece(first, t).from(first_rows[k]); }
-    LaneArray near_of(int k, int stage) const { return near[k][stage].array(all); }
-    LaneArray before(int i) const { return h[i % 2].array(all); }
-    LaneArray after(int i) const { return h[(i + 1) % 2].array(all); }
+    OperandArray near_of(int k, int stage) const { return near[k][stage].array(all); }
+    OperandArray before(int i) const { return h[i % 2].array(all); }
+    OperandArray after(int i) const { return h[(i + 1) % 2].array(all); }
+    OperandArray x_of(int t) const {
+        return {steps.of(tape.x, t),
+                steps.of(Record{x_places.data(), dense.places(tape.x.units), tape.x.lanes}, t)};
+    }
+
+    void inputs(const float *x, const Member &member) {
+        rows_to_lanes(steps, x, tape.x, member);
+        const auto [begin, end] = member.share(tape.x.units, LANES);
+        for (int t = 0; t < steps.count(); ++t)
+            lay_places(dense, x_of(t), begin, end, steps.lanes[t]);
+    }
 
     // What the inputs of a piece add to the first stage. A member computes the sums that it goes on
     // with itself, so that nobody waits.
     void add_inputs(const Piece &piece, const float *bias, const Member &member) {
         const int t = piece.first_step;
-        for (int k = 0; k < GATES; ++k) {
-            const auto [r0, r1] = rows(k, 0, member);
-            kernels.product(ih.part(k), r0, r1, steps.of(tape.x, t),
-                            bias ? bias + first_rows[k] : nullptr, false, first_of(k, t),
-                            piece.lanes);
-        }
+        for (int k = 0; k < GATES; ++k)
+            ih.product(k, rows(k, 0, member), x_of(t), bias ? bias + first_rows[k] : nullptr, false,
+                       first_of(k, t), piece.lanes);
     }
 
     void activate(int k, int s, int t, LaneArray from, const Member &member) {
         const auto [r0, r1] = rows(k, s, member);
         const LaneArray kept = tape.h_before ? steps.of(tape.hidden[k][s], t) : LaneArray{};
-        kernels.activate(from, layer.slope_, steps.of(tape.scales[k][s], t), near_of(k, s), kept,
-                         r0, r1, steps.lanes[t]);
+        kernels.activate(from, layer.slope_, steps.of(tape.scales[k][s], t), near_of(k, s).exact,
+                         kept, r0, r1, steps.lanes[t]);
+        lay_places(dense, near_of(k, s), r0, r1, steps.lanes[t]);
     }
 
     void hidden_layers(int i, const Biases &biases, const Member &member) {
         const int t = steps.at(i), n = steps.lanes[t];
         for (int k = 0; k < GATES; ++k) {
-            const auto [r0, r1] = rows(k, 0, member);
-            kernels.product(hh.part(k), r0, r1, before(i), nullptr, true, first_of(k, t), n);
+            hh.product(k, rows(k, 0, member), before(i), nullptr, true, first_of(k, t), n);
             if (layer.depth(k)) activate(k, 0, t, first_of(k, t), member);
         }
         for (int s = 1; s <= layer.deepest(); ++s) {
             member.wait();
             for (int k = 0; k < GATES; ++k) {
                 if (s > layer.depth(k)) continue;
-                const auto [r0, r1] = rows(k, s, member);
                 const bool last = s == layer.depth(k);
-                const LaneArray to = last ? sums[k].array(all) : near_of(k, s);
-                kernels.product(later[k][s - 1].part(0), r0, r1, near_of(k, s - 1),
-                                biases[k][s - 1], false, to, n);
+                const LaneArray to = last ? sums[k].array(all) : near_of(k, s).exact;
+                later[k][s - 1].product(0, rows(k, s, member), near_of(k, s - 1), biases[k][s - 1],
+                                        false, to, n);
                 if (!last) activate(k, s, t, to, member);
             }
         }
@@ -350,28 +380,32 @@ struct TrainingLayer::Forward {
         }
         cell.h_before = steps.of(tape.h_before, t);
         cell.c_before = steps.of(tape.c_before, t);
-        cell.h = before(i);
+        cell.h = before(i).exact;
         cell.c = c.array(all);
-        cell.new_h = after(i);
+        cell.new_h = after(i).exact;
         cell.lanes = steps.lanes[t];
         cell.live = steps.live[t];
         cell.all_lanes = all;
         const auto [u0, u1] = member.share(layer.hidden(), GROUP);
         kernels.cell(cell, u0, u1);
+        lay_places(dense, after(i), u0, u1, all);
     }
 
     const TrainingLayer &layer;
     const LaneKernels &kernels;
+    const DenseLanes &dense;
     const Steps &steps;
     const Tape &tape;
     LaneWeights ih, hh;
     std::vector<std::vector<LaneWeights>> later;
     std::vector<int> first_rows;
     int all; // lanes of what lies close together: of the first step
+    Memory x_places;
     Lines first; // sums of the first stage, of a piece
-    Lines h[2], c;
-    std::vector<std::vector<Lines>> near; // hidden layers of the step
-    std::vector<Lines> sums;              // of gates with hidden layers
+    Operand h[2];
+    Lines c;
+    std::vector<std::vector<Operand>> near; // hidden layers of the step
+    std::vector<Lines> sums;                // of gates with hidden layers
 };
 
 void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, const float *c,
@@ -383,8 +417,9 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(member);
-        rows_to_lanes(steps, x, tape.x, member);
-        transpose_in(h, H, u0, u1, pass.before(0), batch);
+        pass.inputs(x, member);
+        transpose_in(h, H, u0, u1, pass.before(0).exact, batch);
+        lay_places(pass.dense, pass.before(0), u0, u1, pass.all);
         transpose_in(c, H, u0, u1, pass.c.array(pass.all), batch);
         member.wait();
         for (int i = 0; i < steps.count(); ++i) {
@@ -393,11 +428,11 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                 pass.add_inputs(steps.piece_of(t), bias, member);
             pass.hidden_layers(i, later_biases, member);
             pass.cell(i, member);
-            transpose_out(pass.after(i), outputs + steps.first_row[t] * H, H, u0, u1,
+            transpose_out(pass.after(i).exact, outputs + steps.first_row[t] * H, H, u0, u1,
                           steps.live[t]);
             member.wait();
         }
-        transpose_out(pass.before(steps.count()), last_h, H, u0, u1, batch);
+        transpose_out(pass.before(steps.count()).exact, last_h, H, u0, u1, batch);
         transpose_out(pass.c.array(pass.all), last_c, H, u0, u1, batch);
     });
 }
@@ -405,26 +440,33 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
 // A backward pass, made by a team likewise.
 struct TrainingLayer::Backward {
     Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas,
-             const std::vector<ConnectionGradient> &weights)
-        : layer(layer), kernels(layer.kernels_.lanes), steps(steps), tape(tape), deltas(deltas),
-          ih(layer.ih_, true, {layer.input()}, kernels.tile),
-          hh(layer.hh_, true, {layer.hidden()}, kernels.tile),
+             const std::vector<ConnectionGradient> &weights,
+             const std::vector<DenseGradient> &dense_weights)
+        : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
+          tape(tape), deltas(deltas), ih(layer.ih_, true, {layer.input()}, kernels, dense),
+          hh(layer.hh_, true, {layer.hidden()}, kernels, dense),
           first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
-          dinput(static_cast<size_t>(layer.input()) * steps.most_piece_lanes()) {
+          dinput(static_cast<size_t>(layer.input()) * steps.most_piece_lanes()),
+          first(static_cast<size_t>(layer.first_units()) * stride) {
         const size_t state = layer.hidden() * static_cast<size_t>(stride);
         for (Lines *lines : {&doutput, &dh, &dc, &spare}) *lines = Lines(state);
-        first = Lines(static_cast<size_t>(layer.first_units()) * stride);
+        if (dense.numbers > 1)
+            first_places = Lines(static_cast<size_t>(dense.places(layer.first_units())) *
+                                 steps.most_piece_lanes());
         for (int k = 0; k < GATES; ++k) {
             later.emplace_back();
             near.emplace_back();
             for (const Weights &weights : layer.later_[k]) {
-                later[k].emplace_back(weights, true, std::vector<int>{weights.columns},
-                                      kernels.tile);
-                near[k].emplace_back(static_cast<size_t>(weights.rows) * stride);
+                later[k].emplace_back(weights, true, std::vector<int>{weights.columns}, kernels,
+                                      dense);
+                near[k].emplace_back(dense, weights.rows, stride);
             }
         }
         for (const ConnectionGradient &one : weights)
             sums.emplace_back(one.connections->by(false).indices.size());
+        for (const DenseGradient &one : dense_weights)
+            panels.emplace_back(steps.most_chunk_lanes() / one.dense->numbers *
+                                whole(one.value.units, one.dense->panel));
     }
 
     void fill(bool with_inputs, const Member &member) {
@@ -437,8 +479,12 @@ struct TrainingLayer::Backward {
     // Gradients of the sums that a gate's stage gives, 0 being its first: of the step, and for
     // the gradients of the weights.
     LaneArray near_of(int k, int stage) const {
-        return stage ? near[k][stage - 1].array(stride)
+        return stage ? near[k][stage - 1].exact.array(stride)
                      : first.array(stride).from(first_rows[k]);
+    }
+    // Of a stage after the first.
+    void lay_near(int k, int stage, int begin, int end, int lanes) const {
+        lay_places(dense, near[k][stage - 1].array(stride), begin, end, lanes);
     }
     LaneArray delta_of(int k, int stage, int t) const {
         if (stage == 0) return steps.of(deltas.first, t).from(first_rows[k]);
@@ -460,6 +506,8 @@ struct TrainingLayer::Backward {
         cell.live = steps.live[t];
         const auto [u0, u1] = member.share(layer.hidden(), GROUP);
         kernels.cell_back(cell, u0, u1);
+        for (int k = 0; k < GATES; ++k)
+            if (layer.depth(k)) lay_near(k, layer.depth(k), u0, u1, steps.lanes[t]);
         member.wait();
     }
 
@@ -469,14 +517,26 @@ struct TrainingLayer::Backward {
                 if (s > layer.depth(k)) continue;
                 const auto [r0, r1] = member.share(layer.width(k, s - 1), GROUP);
                 const LaneArray to = near_of(k, s - 1);
-                kernels.product(later[k][s - 1].part(0), r0, r1, near_of(k, s), nullptr, false, to,
-                                steps.lanes[t]);
+                later[k][s - 1].product(0, {r0, r1}, near[k][s - 1].array(stride), nullptr, false,
+                                        to, steps.lanes[t]);
                 kernels.activate_back(to, layer.slope_, steps.of(tape.scales[k][s - 1], t),
                                       steps.of(tape.hidden[k][s - 1], t), delta_of(k, s - 1, t),
                                       r0, r1, steps.lanes[t]);
+                if (s > 1) lay_near(k, s - 1, r0, r1, steps.lanes[t]);
             }
             member.wait();
         }
+    }
+
+    // The places of all first stages, which gates need not begin together with.
+    LaneArray first_of(int t, const Member &member) const {
+        const LaneArray places = steps.in_piece(first_places, t);
+        if (dense.numbers > 1) {
+            const auto [begin, end] = member.share(layer.first_units(), GROUP);
+            lay_places(dense, {first.array(stride), places}, begin, end, steps.lanes[t]);
+            member.wait();
+        }
+        return places;
     }
 
     // Of the state before the step. Sequences that are not alive keep that of their own.
@@ -484,21 +544,47 @@ struct TrainingLayer::Backward {
         const auto [u0, u1] = member.share(layer.hidden(), GROUP);
         const bool all_alive = steps.live[t] == steps.live[0];
         const LaneArray to = (all_alive ? dh : spare).array(stride);
-        kernels.product(hh.part(0), u0, u1, first.array(stride), nullptr, false, to,
-                        steps.lanes[t]);
+        hh.product(0, {u0, u1}, {first.array(stride), first_of(t, member)}, nullptr, false, to,
+                   steps.lanes[t]);
         if (!all_alive) copy_lanes(to, dh.array(stride), u0, u1, steps.live[t]);
         member.wait();
     }
 
     // A member computes some units of the inputs; nobody waits.
     void inputs(const Piece &piece, float *dx, const Member &member) {
-        const int input = layer.input();
+        const int input = layer.input(), t0 = piece.first_step;
         const auto [begin, end] = member.share(input, GROUP);
-        kernels.product(ih.part(0), begin, end, steps.of(deltas.first, piece.first_step), nullptr,
-                        false, steps.in_piece(dinput, piece.first_step), piece.lanes);
+        ih.product(0, {begin, end}, {steps.of(deltas.first, t0), steps.in_piece(first_places, t0)},
+                   nullptr, false, steps.in_piece(dinput, t0), piece.lanes);
         for (int t = piece.first_step; t < piece.end_step; ++t)
             transpose_out(steps.in_piece(dinput, t), dx + steps.first_row[t] * input, input, begin,
                           end, steps.live[t]);
+    }
+
+    // A chunk's share of the gradients of all connections: panels first, made by all, then groups of
+    // rows.
+    void dense_parameters(const Chunk &chunk, const std::vector<DenseGradient> &weights,
+                          bool is_first, const Member &member) {
+        for (size_t w = 0; w < weights.size(); ++w) {
+            const DenseGradient &one = weights[w];
+            const int panel = one.dense->panel, places = chunk.lanes / one.dense->numbers;
+            const LaneArray value = steps.of(one.value, chunk);
+            const auto [begin, end] = member.share(one.value.units, panel);
+            for (int unit = begin; unit < end; unit += panel)
+                one.dense->turn(value.unit(unit), value.stride, std::min(panel, end - unit),
+                                chunk.lanes, panel, panels[w].data() + int64_t{unit} * places);
+        }
+        member.wait();
+        for (size_t w = 0; w < weights.size(); ++w) {
+            const DenseGradient &one = weights[w];
+            const LaneArray delta = steps.of(one.delta, chunk);
+            const int columns = one.value.units;
+            const auto [begin, end] = member.share(one.delta.units, GROUP);
+            for (int row = begin; row < end; row += GROUP)
+                one.dense->gradient(delta.from(row), std::min(GROUP, end - row), panels[w].data(),
+                                    columns, chunk.lanes, !is_first,
+                                    one.gradient + int64_t{row} * columns, columns);
+        }
     }
 
     // A chunk's share of the weights' gradients.
@@ -533,6 +619,7 @@ struct TrainingLayer::Backward {
 
     const TrainingLayer &layer;
     const LaneKernels &kernels;
+    const DenseLanes &dense;
     const Steps &steps;
     const Tape &tape;
     const Deltas &deltas;
@@ -540,18 +627,20 @@ struct TrainingLayer::Backward {
     std::vector<std::vector<LaneWeights>> later;
     std::vector<int> first_rows;
     int stride;
-    Lines dinput; // of a piece
-    Lines doutput, dh, dc, spare, first;
-    std::vector<std::vector<Lines>> near; // of the later stages
-    std::vector<Lines> sums;              // of each weight's active connections
+    Lines dinput, first_places; // of a piece
+    Lines first, doutput, dh, dc, spare;
+    std::vector<std::vector<Operand>> near; // of the later stages
+    std::vector<Lines> sums;                // of each weight's active connections
+    std::vector<Memory> panels;             // of a chunk, for gradients of all connections
 };
 
 void TrainingLayer::backward(const Steps &steps, const float *doutputs, const float *dlast_h,
                              const float *dlast_c, const Tape &tape, const Deltas &deltas,
                              const std::vector<ConnectionGradient> &weights,
+                             const std::vector<DenseGradient> &dense_weights,
                              const std::vector<BiasGradient> &biases, float *dx, float *dh,
                              float *dc, int threads) const {
-    Backward pass(*this, steps, tape, deltas, weights);
+    Backward pass(*this, steps, tape, deltas, weights, dense_weights);
     for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
     const int batch = steps.live[0], H = hidden();
 
@@ -570,8 +659,12 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
             pass.state(t, member);
             if (dx && steps.begins(steps.piece_of_step, i))
                 pass.inputs(steps.piece_of(t), dx, member);
-            if (steps.begins(steps.chunk_of_step, i))
-                pass.parameters(steps.chunks[steps.chunk_of_step[t]], weights, biases, member);
+            if (steps.begins(steps.chunk_of_step, i)) {
+                const int chunk = steps.chunk_of_step[t];
+                const bool is_first = chunk == steps.chunk_of_step[steps.at(steps.count() - 1)];
+                pass.dense_parameters(steps.chunks[chunk], dense_weights, is_first, member);
+                pass.parameters(steps.chunks[chunk], weights, biases, member);
+            }
         }
         transpose_out(pass.dh.array(pass.stride), dh, H, u0, u1, batch);
         transpose_out(pass.dc.array(pass.stride), dc, H, u0, u1, batch);

@@ -62,21 +62,40 @@ struct Weights {
     const Connections *connections;
 };
 
+// Units that a product reads: as they are, and as the places of a dense one where these are not floats.
+struct OperandArray {
+    LaneArray exact, places;
+};
+
+struct Operand {
+    Operand(const DenseLanes &dense, int units, int64_t lanes)
+        : exact(units * static_cast<size_t>(lanes)),
+          places(dense.numbers > 1 ? dense.places(units) * static_cast<size_t>(lanes) : 0) {}
+
+    OperandArray array(int64_t stride) const { return {exact.array(stride), places.array(stride)}; }
+
+    Lines exact, places;
+};
+
 // A matrix, or its transpose, in the kernels' arrangement and in parts of some rows each.
 class LaneWeights {
   public:
-    LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts, int tile);
+    LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts,
+                const LaneKernels &kernels, const DenseLanes &dense);
     void fill(const Member &member); // the member's share; all are needed before use
-    const LaneMatrix &part(int i) const { return parts_[i]; }
+    // y = (+ y if accumulate, + bias unless null) the product of some rows of a part with x.
+    void product(int part, std::pair<int, int> rows, const OperandArray &x, const float *bias,
+                 bool accumulate, LaneArray y, int lanes) const;
 
   private:
     void fill_tiles(const Member &member);
     void fill_bands(const Member &member);
 
+    const LaneKernels &kernels_;
+    const DenseLanes &dense_;
     Weights weights_;
     bool transposed_;
-    int tile_;
-    Lines memory_;
+    Memory memory_;
     const Bands *bands_ = nullptr; // of sparse weights
     std::vector<LaneMatrix> parts_;
     std::vector<int> first_rows_;
@@ -170,6 +189,13 @@ struct ConnectionGradient {
     float *gradient;
 };
 
+// The same for all connections; the gradient may hold anything at first.
+struct DenseGradient {
+    const DenseLanes *dense;
+    Record delta, value;
+    float *gradient;
+};
+
 // The sums over all lanes, (units).
 struct BiasGradient {
     Record delta;
@@ -178,8 +204,9 @@ struct BiasGradient {
 
 class TrainingLayer {
   public:
-    TrainingLayer(const Kernels &kernels, const Weights &ih, const Weights &hh,
-                  const std::vector<std::vector<Weights>> &later, float slope);
+    // `dense` makes the products with dense weights.
+    TrainingLayer(const Kernels &kernels, const DenseLanes &dense, const Weights &ih,
+                  const Weights &hh, const std::vector<std::vector<Weights>> &later, float slope);
 
     // x (rows, input), h and c (batch, hidden) and the results are rows in memory.
     void forward(const Steps &steps, const float *x, const float *h, const float *c,
@@ -190,6 +217,7 @@ class TrainingLayer {
     void backward(const Steps &steps, const float *doutputs, const float *dlast_h,
                   const float *dlast_c, const Tape &tape, const Deltas &deltas,
                   const std::vector<ConnectionGradient> &weights,
+                  const std::vector<DenseGradient> &dense_weights,
                   const std::vector<BiasGradient> &biases, float *dx, float *dh, float *dc,
                   int threads) const;
 
@@ -207,6 +235,7 @@ class TrainingLayer {
     std::vector<int> first_widths() const;
 
     const Kernels &kernels_;
+    const DenseLanes &dense_;
     Weights ih_, hh_;
     std::vector<std::vector<Weights>> later_;
     float slope_;

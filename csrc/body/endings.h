@@ -3,8 +3,6 @@
 
 namespace growprune::KERNEL_PATH {
 
-#define UNROLL _Pragma("GCC unroll 16")
-
 constexpr int PARTS = PANEL / WIDTH;
 
 // How many panels' sums fit into the registers, beside what is added to them.

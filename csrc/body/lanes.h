@@ -37,6 +37,7 @@ template <int N> struct Pack {
 // 16 floats, one for each row of a panel.
 using Lanes = Pack<PANEL / WIDTH>;
 
+#define UNROLL _Pragma("GCC unroll 16")
 #define EACH_PART _Pragma("GCC unroll 8") for (int q = 0; q < N; ++q)
 
 template <int N> INLINE Pack<N> load(const float *from) {

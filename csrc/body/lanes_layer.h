@@ -3,47 +3,8 @@
 
 namespace growprune::KERNEL_PATH {
 
-// Rows whose sums are in registers together, two vectors of lanes each where there are as many.
-constexpr int TILE = REGISTERS == 32 ? 12 : 6;
-static_assert(GROUP % TILE == 0, "groups are made of whole tiles");
-
 // Vectors of lanes that a band's sums are in registers for.
 constexpr int BAND_VECTORS = REGISTERS == 32 ? 4 : 2;
-
-INLINE Vec vector_at(const float *from) { return *reinterpret_cast<const LooseVec *>(from); }
-
-INLINE void put_vector(Vec v, float *to) { *reinterpret_cast<LooseVec *>(to) = v; }
-
-struct LaneProduct {
-    const LaneMatrix &W;
-    LaneArray x, y;
-    const float *bias;
-    bool accumulate;
-
-    INLINE Vec first(int row, int lane) const {
-        Vec sum = {};
-        if (accumulate) sum = vector_at(y.unit(row) + lane);
-        return bias ? sum + bias[row] : sum;
-    }
-};
-
-template <int V> INLINE void dense_lanes(const LaneProduct &p, int row, int rows, int lane) {
-    Vec sums[TILE][V];
-    UNROLL for (int r = 0; r < TILE; ++r) UNROLL for (int v = 0; v < V; ++v)
-        sums[r][v] = r < rows ? p.first(row + r, lane + v * WIDTH) : Vec{};
-    const float *weights = p.W.tiles + static_cast<int64_t>(row) * p.W.columns;
-    const float *x = p.x.data + lane;
-    for (int k = 0; k < p.W.columns; ++k, weights += TILE, x += p.x.stride) {
-        Vec in[V];
-        UNROLL for (int v = 0; v < V; ++v) in[v] = vector_at(x + v * WIDTH);
-        UNROLL for (int r = 0; r < TILE; ++r) UNROLL for (int v = 0; v < V; ++v)
-            sums[r][v] += in[v] * weights[r];
-    }
-    UNROLL for (int r = 0; r < TILE; ++r)
-        if (r < rows)
-            UNROLL for (int v = 0; v < V; ++v)
-                put_vector(sums[r][v], p.y.unit(row + r) + lane + v * WIDTH);
-}
 
 // The rows' sums need not wait for each other, and neighbouring bands are about as long, so that the
 // processor foresees where their loops end.
@@ -74,18 +35,9 @@ template <int V> INLINE void sparse_bands(const LaneProduct &p, int begin, int e
 }
 
 // A group of rows after the other, so that its weights are read from the nearest cache but once.
-void lane_product(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
-                  bool accumulate, LaneArray y, int lanes) {
+void sparse_product(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
+                    bool accumulate, LaneArray y, int lanes) {
     const LaneProduct p = {W, x, y, bias, accumulate};
-    if (W.tiles) {
-        for (int row = begin; row < end; row += TILE) {
-            const int rows = end - row < TILE ? end - row : TILE;
-            int lane = 0;
-            for (; lane + 2 * WIDTH <= lanes; lane += 2 * WIDTH) dense_lanes<2>(p, row, rows, lane);
-            for (; lane < lanes; lane += WIDTH) dense_lanes<1>(p, row, rows, lane);
-        }
-        return;
-    }
     for (int row = begin; row < end; row += GROUP) {
         const int last = end < row + GROUP ? end : row + GROUP;
         int lane = 0;
@@ -202,8 +154,6 @@ void lane_dropout(LaneArray to, int units, int lanes, int64_t first_row, uint64_
             put_vector(chosen(drawn < limit - IntVec{}, kept, Vec{}), to.unit(u) + lane);
         }
 }
-
-typedef float Four __attribute__((vector_size(16)));
 
 // A vector's fours, added up.
 INLINE Four fours(Vec v) {

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <string>
 #include <thread>
@@ -28,9 +29,9 @@ Floats random_floats(size_t n) {
     return values;
 }
 
-void expect_close(const std::string &what, double found, double wanted) {
+void expect_close(const std::string &what, double found, double wanted, double tolerance = 2e-5) {
     ++checks;
-    if (std::abs(found - wanted) <= 2e-5 * (1 + std::abs(wanted))) return;
+    if (std::abs(found - wanted) <= tolerance * (1 + std::abs(wanted))) return;
     if (++failures < 10) std::printf("%s: %g instead of %g\n", what.c_str(), found, wanted);
 }
 
@@ -167,8 +168,90 @@ struct Room {
     std::vector<std::unique_ptr<Lines>> memory;
 };
 
+// The nearest number of a bfloat16, the even one of two.
+float nearest(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    std::memcpy(&x, &bits, sizeof(bits));
+    return x;
+}
+
+// Of rows over columns, in panels, added to what is there.
+template <class Round>
+void check_gradient(const std::string &name, const DenseLanes &dense, int rows, int columns,
+                    int lanes, const Round &rounded) {
+    const Floats delta = random_floats(rows * lanes), value = random_floats(columns * lanes);
+    const int width = dense.panel, places = lanes / dense.numbers;
+    const int count = (columns + width - 1) / width;
+    Lines panels(static_cast<size_t>(count) * width * places);
+    for (int p = 0; p < count; ++p)
+        dense.turn(&value[p * width * lanes], lanes, std::min(width, columns - p * width), lanes,
+                   width, panels.data() + p * width * places);
+    Floats gradient(rows * columns), rows_of_delta = delta;
+    for (const bool accumulate : {false, true})
+        for (int row = 0; row < rows; row += GROUP)
+            dense.gradient({&rows_of_delta[row * lanes], lanes}, std::min(GROUP, rows - row),
+                           panels.data(), columns, lanes, accumulate, &gradient[row * columns],
+                           columns);
+    for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; ++c) {
+            double sum = 0;
+            for (int l = 0; l < lanes; ++l)
+                sum += double(rounded(delta[r * lanes + l])) * rounded(value[c * lanes + l]);
+            expect_close(name + " gradient", gradient[r * columns + c], 2 * sum);
+        }
+}
+
+// A matrix as places, (places, width).
+Lines places_of(const DenseLanes &dense, bool lay, const Floats &from, int rows, int columns,
+                int width) {
+    Lines to(dense.places(columns) * static_cast<size_t>(width));
+    Floats turned(from.size());
+    for (int r = 0; r < rows; ++r)
+        for (int c = 0; c < columns; ++c) turned[c * rows + r] = from[r * columns + c];
+    if (lay) dense.lay(turned.data(), rows, rows, columns, width, to.data());
+    else dense.turn(from.data(), columns, rows, columns, width, to.data());
+    return to;
+}
+
+// Products of numbers that are rounded first, where the places are not floats.
+void check_dense(const Kernels &kernels, const DenseLanes &dense, int rows, int columns, int lanes) {
+    const int tile = kernels.lanes.tile, tiles = (rows + tile - 1) / tile;
+    const std::string name = std::string(kernels.name) + (dense.numbers > 1 ? " rounded" : " dense");
+    const Floats weights = random_floats(rows * columns), bias = random_floats(rows);
+    const Floats x = random_floats(columns * lanes), before = random_floats(rows * lanes);
+    const auto rounded = [&](float value) { return dense.numbers > 1 ? nearest(value) : value; };
+    for (const bool lay : {false, true}) {
+        Lines packed(static_cast<size_t>(tiles) * tile * dense.places(columns));
+        for (int t = 0; t < tiles; ++t) {
+            const int some = std::min(tile, rows - t * tile);
+            const Floats part(&weights[t * tile * columns], &weights[t * tile * columns] + some * columns);
+            const Lines places = places_of(dense, lay, part, some, columns, tile);
+            std::copy_n(places.data(), tile * dense.places(columns),
+                        packed.data() + t * tile * dense.places(columns));
+        }
+        Lines in(dense.places(columns) * static_cast<size_t>(lanes)), y(rows * lanes);
+        dense.lay(x.data(), lanes, lanes, columns, lanes, in.data());
+        std::copy(before.begin(), before.end(), y.data());
+        const LaneMatrix W = {rows, dense.places(columns), packed.data(), nullptr, nullptr, nullptr,
+                              nullptr};
+        dense.product(W, 0, rows, in.array(lanes), bias.data(), true, y.array(lanes), lanes);
+        for (int r = 0; r < rows; ++r)
+            for (int l = 0; l < lanes; ++l) {
+                double sum = double(before[r * lanes + l]) + bias[r];
+                for (int c = 0; c < columns; ++c)
+                    sum += double(rounded(weights[r * columns + c])) * rounded(x[c * lanes + l]);
+                expect_close(name + " product", y.data()[r * lanes + l], sum);
+            }
+    }
+    check_gradient(name, dense, rows, columns, lanes, rounded);
+}
+
 // With room for the gradients of the sums of all steps, or of a chunk.
-void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
+void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int threads,
+           bool whole) {
+    const double tolerance = dense.numbers > 1 ? 0.05 : 2e-5; // 8 bits of each number
     Room room;
     const int64_t lanes = sample.steps.all_lanes();
     const int64_t delta_lanes = whole ? lanes : sample.steps.most_chunk_lanes();
@@ -198,8 +281,8 @@ void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
             });
         }
     }
-    const TrainingLayer layer(kernels, sample.matrices[0].weights(), sample.matrices[1].weights(),
-                              later, sample.slope);
+    const TrainingLayer layer(kernels, dense, sample.matrices[0].weights(),
+                              sample.matrices[1].weights(), later, sample.slope);
     Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
     layer.forward(sample.steps, sample.x.data(), sample.h.data(), sample.c.data(),
                   sample.bias.data(), biases, tape, outputs.data(), last_h.data(), last_c.data(),
@@ -207,14 +290,17 @@ void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
     std::vector<double> slow;
     sample.loss(&slow);
     const std::string path = kernels.name;
-    for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i]);
+    for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i], tolerance);
 
     std::vector<Floats> gradients;
     std::vector<ConnectionGradient> to_learn;
+    std::vector<DenseGradient> all_to_learn;
     for (const Matrix2 &matrix : sample.matrices) gradients.emplace_back(matrix.values.size());
     const auto learn = [&](size_t at, Record delta, Record value) {
         if (const auto &connections = sample.matrices[at].connections)
             to_learn.push_back({connections.get(), delta, value, gradients[at].data()});
+        else
+            all_to_learn.push_back({&dense, delta, value, gradients[at].data()});
     };
     learn(0, deltas.first, tape.x);
     learn(1, deltas.first, tape.h_before);
@@ -226,10 +312,10 @@ void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
         }
     Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size()), dbias(units);
     layer.backward(sample.steps, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
-                   deltas, to_learn, {{deltas.first, dbias.data()}}, dx.data(), dh.data(),
+                   deltas, to_learn, all_to_learn, {{deltas.first, dbias.data()}}, dx.data(), dh.data(),
                    dc.data(), threads);
     const auto compare = [&](const char *what, Floats &at, const Floats &found) {
-        for (int n = 0; n < 5; ++n) {
+        for (int n = 0; n < 5 && dense.numbers == 1; ++n) { // rounding may cross a kink
             const size_t i = generator() % at.size();
             if (at[i] == 0) continue; // a dormant connection
             expect_close(path + " " + what, found[i], sample.derivative(at[i]));
@@ -240,8 +326,7 @@ void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
     compare("gradient of c", sample.c, dc);
     compare("gradient of a bias", sample.bias, dbias);
     for (size_t at = 0; at < gradients.size(); ++at)
-        if (sample.matrices[at].connections)
-            compare("gradient of a weight", sample.matrices[at].values, gradients[at]);
+        compare("gradient of a weight", sample.matrices[at].values, gradients[at]);
 }
 
 } // namespace
@@ -309,15 +394,25 @@ int main() {
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     for (const Kernels *kernels : available_kernels()) {
         const int before = checks;
+        std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
+        if (const DenseLanes *rounded = rounded_products(*kernels)) products.push_back(rounded);
         for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
                  {{}, {}, {}, {}}, {{10}, {10}, {10}, {10}}, {{5}, {}, {14, 3}, {6, 25, 4}}})
             for (const double density : {0.0, 0.3, 1.0})
                 for (const auto &sizes : {ragged, long_one})
                     for (const bool reverse : {false, true}) {
                         Sample sample(widths, density, sizes, reverse);
-                        check(*kernels, sample, 1, true);
-                        check(*kernels, sample, 3, false);
+                        for (const DenseLanes *dense : products) {
+                            check(*kernels, *dense, sample, 1, true);
+                            check(*kernels, *dense, sample, 3, false);
+                        }
                     }
+        for (const DenseLanes *dense : products) {
+            check_dense(*kernels, *dense, 1, 1, 16);
+            check_dense(*kernels, *dense, 12, 6, 64);
+            check_dense(*kernels, *dense, 30, 37, 48);
+            check_dense(*kernels, *dense, 14, 70, 272); // more lanes than are added up at once
+        }
         check_dropout(*kernels, ragged, 7);
         check_dropout(*kernels, long_one, 5);
         std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);

@@ -269,3 +269,160 @@ def test_gradients_are_those_of_the_layers_type_whatever_torchs_default_is(engin
     finally:
         torch.set_default_dtype(before)
     assert_close(*found)
+
+
+class RoundedProduct(torch.autograd.Function):
+    """x @ weight.T of numbers rounded to bfloat16, as is whatever its gradients are made of."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return nearest(x) @ nearest(weight).T
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return nearest(gradient) @ nearest(weight), nearest(gradient).T @ nearest(x)
+
+
+def nearest(x):
+    return x.bfloat16().to(x.dtype)
+
+
+def slow_rounded(layer):
+    """A layer of one hidden layer a gate, one step after the other, with rounded products."""
+
+    def run(x, hx, lengths):
+        h, c = (state[0] for state in hx)
+        p, outputs = dict(layer.named_parameters()), []
+        for x_t in x:
+            first = RoundedProduct.apply(x_t, p["weight_ih_l0"]) + p["bias_ih_l0"]
+            first = first + RoundedProduct.apply(h, p["weight_hh_l0"]) + p["bias_hh_l0"]
+            hidden = nn.functional.leaky_relu(first, layer.negative_slope).chunk(4, -1)
+            i, f, g, o = (
+                RoundedProduct.apply(a, p[f"weight_{gate}_1_l0"]) + p[f"bias_{gate}_1_l0"]
+                for a, gate in zip(hidden, "ifgo", strict=True)
+            )
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            outputs.append(h)
+        return torch.stack(outputs), (h[None], c[None])
+
+    run.parameters = layer.parameters
+    return run
+
+
+needs_bfloat16 = pytest.mark.skipif(not training.rounds(), reason="no AVX512_BF16 here")
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("by", ["autocast", "the environment"])
+@pytest.mark.parametrize("width", [11, 40])
+def test_products_are_rounded_and_nothing_else(engine, monkeypatch, by, width):
+    engine("native")
+    layer = HLSTM(19, 25, gate_hidden_sizes=(width,))
+    x, hx = torch.randn(4, 17, 19), (torch.randn(1, 17, 25), torch.randn(1, 17, 25))
+    if by == "autocast":
+        with torch.autocast("cpu", torch.bfloat16):
+            found = results(layer, x, hx=hx)
+    else:
+        monkeypatch.setattr(training, "_products", "bfloat16")
+        found = results(layer, x, hx=hx)
+    for ours, theirs in zip(found, results(slow_rounded(layer), x, hx=hx), strict=True):
+        off = (ours - theirs).abs() / theirs.abs().max()
+        # A sum that differs in its last bit may be rounded to another number.
+        assert float((off > 1e-5).float().mean()) < 0.02
+        assert float(off.max()) < 0.01
+
+
+@needs_bfloat16
+def test_rounded_products_change_no_bit_with_the_threads(engine, monkeypatch):
+    monkeypatch.setattr(training, "_products", "bfloat16")
+    test_threads_change_no_bit(engine, 3)
+    engine("native")
+    layer = HLSTM(64, 96, gate_hidden_sizes=(77,))
+    x = torch.randn(30, 20, 64)
+    expected = results(layer, x, [30] * 9 + [12] * 11)
+    torch.set_num_threads(3)
+    try:
+        found = results(layer, x, [30] * 9 + [12] * 11)
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("sizes", [(), (40, 3), UNEQUAL], ids=str)
+def test_rounded_products_are_as_near_to_exact_ones_as_torchs(engine, sizes):
+    layer = HLSTM(19, 25, 2, bidirectional=True, gate_hidden_sizes=sizes)
+    x = torch.randn(max(RAGGED), len(RAGGED), 19)
+    exact = results(layer, x, RAGGED)
+
+    def errors():
+        with torch.autocast("cpu", torch.bfloat16):
+            found = results(layer, x, RAGGED)
+        return [
+            float((ours - right).norm() / right.norm())
+            for ours, right in zip(found, exact, strict=True)
+        ]
+
+    engine("torch")
+    theirs = errors()
+    engine("native")
+    ours = errors()
+    assert min(ours) > 0
+    assert sum(ours) < 1.2 * sum(theirs)
+
+
+@needs_bfloat16
+def test_inputs_of_autocast_may_be_bfloat16(engine):
+    engine("native")
+    layer = HLSTM(19, 25, gate_hidden_sizes=(11,))
+    x = torch.randn(4, 17, 19).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results(layer, x)
+        expected = results(layer, x.float())
+    gradient_of_x = 3
+    assert found[gradient_of_x].dtype == torch.bfloat16
+    expected[gradient_of_x] = expected[gradient_of_x].bfloat16()
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+@needs_bfloat16
+def test_active_connections_are_multiplied_as_they_are_and_dormant_gradients_rounded(engine):
+    engine("native")
+    layer, grow_prune = seeded(0.1, grow={"epochs": 1, "interval": 3, "fraction": 0.1})
+    x = torch.randn(7, 19, 24)
+    expected = results(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results(layer, x)
+    names = [*["activation"] * 4, *(name for name, _ in layer.named_parameters())]
+    for name, ours, theirs in zip(names, found, expected, strict=True):
+        if name in grow_prune.masks:
+            assert 0 < float((ours - theirs).norm() / theirs.norm()) < 0.005
+        else:
+            assert torch.equal(ours, theirs)
+
+
+def test_products_may_be_forced_and_are_told():
+    from growprune.nn import training_products
+
+    assert training_products() == training._products
+    assert training._choose_products("", False) == ""
+    assert training._choose_products("float32", False) == "float32"
+    assert training._choose_products("bfloat16", True) == "bfloat16"
+    with pytest.raises(GrowPruneError, match="PRODUCTS is 'int8'; set it to one of: float32, bfl"):
+        training._choose_products("int8", True)
+    with pytest.raises(GrowPruneError, match="that takes a processor with AVX512_BF16"):
+        training._choose_products("bfloat16", False)
+
+
+def test_forced_float32_is_exact_under_autocast(engine, monkeypatch):
+    engine("native")
+    monkeypatch.setattr(training, "_products", "float32")
+    layer = HLSTM(19, 25, gate_hidden_sizes=(11,))
+    x = torch.randn(4, 17, 19)
+    expected = results(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results(layer, x)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))

@@ -16,6 +16,8 @@ from growprune.native.paths import chosen, kernel
 
 FORCE = "GROWPRUNE_TRAINING"
 ENGINES = ("native", "torch")
+FORCE_PRODUCTS = "GROWPRUNE_TRAINING_PRODUCTS"
+PRODUCTS = ("float32", "bfloat16")
 _NOTE = "_growprune_active"
 
 
@@ -99,6 +101,20 @@ def training_engine() -> str:
     return _engine
 
 
+def training_products() -> str:
+    """What the native passes are told to multiply dense matrices in: "float32" or "bfloat16".
+
+    The environment variable GROWPRUNE_TRAINING_PRODUCTS says it; empty where it does not, and
+    autocast decides.
+    """
+    return _products
+
+
+def rounds() -> bool:
+    """Whether the kernels can multiply in bfloat16: on the path avx512, with AVX512_BF16."""
+    return bool(getattr(chosen(), "rounds", False))
+
+
 def training_kernels() -> Any:
     """The compiled kernels' module and the path in it that runs."""
     import growprune.native._kernels as kernels
@@ -117,4 +133,20 @@ def _choose(forced: str, path: str) -> str:
     return forced or ("torch" if path == "numpy" else "native")
 
 
+def _choose_products(forced: str, can_round: bool) -> str:
+    if forced and forced not in PRODUCTS:
+        raise GrowPruneError(
+            f"{FORCE_PRODUCTS} is {forced!r}; set it to one of: {', '.join(PRODUCTS)}"
+        )
+    if forced == "bfloat16" and not can_round:
+        raise GrowPruneError(
+            f"{FORCE_PRODUCTS} is 'bfloat16', but that takes a processor with AVX512_BF16 and the "
+            f"kernels for it, and here they run on {kernel()!r}; leave it out"
+        )
+    return forced
+
+
 _engine = _choose(os.environ.get(FORCE, ""), kernel())
+_products = os.environ.get(FORCE_PRODUCTS, "")
+if _products:
+    _products = _choose_products(_products, rounds())

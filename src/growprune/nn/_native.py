@@ -15,7 +15,6 @@ from torch import Tensor
 
 from growprune.native import training
 from growprune.nn._gates import Widths
-from growprune.nn._products import linear
 
 SPARSE_BELOW = 0.35
 """Density under which a matrix is multiplied connection by connection."""
@@ -74,12 +73,22 @@ class Tape(NamedTuple):
 
 
 def usable(x: Tensor, parameters: Sequence[Tensor | None], product_dtype: torch.dtype) -> bool:
-    """Whether the kernels can make the pass."""
-    if training.training_engine() != "native" or product_dtype != torch.float32:
+    """Whether the kernels can make the pass, with products in this type."""
+    if training.training_engine() != "native":
         return False
-    return all(
-        t is None or (t.device.type == "cpu" and t.dtype == torch.float32) for t in (x, *parameters)
-    )
+    types = {torch.float32}
+    if product_dtype == torch.bfloat16 and (training.training_products() or training.rounds()):
+        types.add(torch.bfloat16)
+    if not {product_dtype, x.dtype} <= types:
+        return False
+    weights = all(t is None or t.dtype == torch.float32 for t in parameters)
+    return weights and all(t is None or t.device.type == "cpu" for t in (x, *parameters))
+
+
+def rounded(product_dtype: torch.dtype) -> bool:
+    """Whether the kernels multiply dense matrices in bfloat16 where this type is asked for."""
+    forced = training.training_products()
+    return forced == "bfloat16" if forced else product_dtype == torch.bfloat16
 
 
 class Pass:
@@ -91,6 +100,7 @@ class Pass:
         reverse: run time backwards.
         slope: of the leaky ReLU below zero.
         parameters: in the order of `growprune.nn._gates.parameter_shapes`, None for no bias.
+        rounded: multiply dense matrices in bfloat16.
     """
 
     def __init__(
@@ -100,8 +110,10 @@ class Pass:
         reverse: bool,
         slope: float,
         parameters: Sequence[Tensor | None],
+        rounded: bool = False,
     ) -> None:
         self.widths = widths
+        self._rounded = rounded
         self._kernels, self._path = training.training_kernels()
         self._steps = self._kernels.Steps(np.array(batch_sizes, np.int64), reverse)
         self._lanes: int = self._steps.lanes
@@ -123,6 +135,7 @@ class Pass:
             self._trained(hh),
             [[self._trained(weight) for weight in gate] for gate in self._later],
             slope,
+            rounded,
         )
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
         self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
@@ -150,12 +163,13 @@ class Pass:
         )
         outputs = self._room(len(x), hidden_size)
         last_h, last_c = torch.empty_like(h), torch.empty_like(c)
+        self._input_dtype = x.dtype
         bias = None
         if self._bias_ih is not None and self._bias_hh is not None:
             bias = _array(self._bias_ih.detach() + self._bias_hh.detach())
         self._layer.forward(
             self._steps,
-            _array(x),
+            _array(x.float()),
             _array(h),
             _array(c),
             bias,
@@ -173,7 +187,7 @@ class Pass:
     ) -> list[Tensor | None]:
         """Gradients of x, h, c and the parameters; None where not needed."""
         doutputs, dlast_h, dlast_c = grads
-        deltas = self._deltas(tape, needed[3:])
+        deltas = self._deltas(tape)
         sums = self._sums(deltas, tape, needed[3:])
         unlike = {id(one): one for one in sums if one}.values()  # both first biases have one
         dx = self._room(len(doutputs), len(tape.x)) if needed[0] else None
@@ -188,25 +202,20 @@ class Pass:
             [[_array(stage) for stage in gate] for gate in deltas.stages],
             [_array(gate) for gate in deltas.gates],
             [one.of_connections() for one in unlike if one.active],
+            [one.of_dense() for one in unlike if one.value is not None and not one.active],
             [one.of_bias() for one in unlike if one.value is None],
             None if dx is None else _array(dx),
             _array(dh),
             _array(dc),
             self._threads,
         )
-        return [dx, dh, dc, *(one and self._summed(one) for one in sums)]
+        if dx is not None:
+            dx = dx.to(self._input_dtype)
+        return [dx, dh, dc, *(one and one.gradient for one in sums)]
 
-    def _deltas(self, tape: Tape, needed: Sequence[bool]) -> "_Deltas":
-        """Room for the gradients of sums.
-
-        Where only the kernels read them, chunk by chunk, all chunks share the room of one.
-        """
-        weights = [*needed[:2], *needed[4::2]]
-        whole = any(
-            need and self._learns_all(weight)
-            for need, weight in zip(weights, self._weights(), strict=True)
-        )
-        lanes = self._lanes if whole else self._steps.most_chunk_lanes
+    def _deltas(self, tape: Tape) -> "_Deltas":
+        """Room for the gradients of sums, which all chunks share."""
+        lanes = self._steps.most_chunk_lanes
         hidden_size = tape.gates.shape[1]
         return _Deltas(
             self._room(len(self._first[0]), lanes),
@@ -231,31 +240,10 @@ class Pass:
         return [one if need else None for one, need in zip(found, needed, strict=True)]
 
     def _weight_sum(self, weight: Tensor, delta: Tensor, value: Tensor) -> "_Sum":
-        if self._learns_all(weight):
-            return _Sum(delta, value, None, None)
-        return _Sum(delta, value, self._active[id(weight)], weight.new_zeros(weight.shape))
-
-    def _summed(self, one: "_Sum") -> Tensor:
-        if one.gradient is not None:
-            return one.gradient
-        assert one.value is not None
-        pairs = zip(self._chunks(one.delta), self._chunks(one.value), strict=True)
-        gradient = linear(*next(pairs))
-        for pair in pairs:
-            gradient.add_(linear(*pair))
-        return gradient
-
-    def _learns_all(self, weight: Tensor) -> bool:
-        """Whether the gradients of all connections are wanted."""
         active = self._active[id(weight)]
-        return active is None or active.all_gradients
-
-    def _chunks(self, record: Tensor) -> Iterator[Tensor]:
-        """The chunks of a tensor over lanes, (units, lanes of the chunk) each."""
-        flat, units = record.view(-1), len(record)
-        for first_lane, lanes in self._steps.chunks:
-            start = units * first_lane
-            yield flat[start : start + units * lanes].view(units, lanes)
+        if active is not None and not active.all_gradients:
+            return _Sum(delta, value, weight.new_zeros(weight.shape), active)
+        return _Sum(delta, value, self._room(*weight.shape), rounded=self._rounded)
 
     def _bound(self, tape: Tape, record: bool) -> Any:
         scales = tape.scales if any(tape.scales) else [[None] * len(g) for g in self.widths]
@@ -313,28 +301,33 @@ class _Sum(NamedTuple):
     Attributes:
         delta: (rows, lanes).
         value: (columns, lanes); None for a bias, the sum of delta.
-        active: the connections that it is wanted for.
-        gradient: what the kernels fill; None where all connections are wanted.
+        gradient: what the kernels fill.
+        active: the connections that it is wanted for; None for all.
+        rounded: in bfloat16, where all connections are wanted.
     """
 
     delta: Tensor
     value: Tensor | None
-    active: training.ActiveConnections | None
-    gradient: Tensor | None
+    gradient: Tensor
+    active: training.ActiveConnections | None = None
+    rounded: bool = False
 
     @classmethod
     def bias(cls, delta: Tensor) -> "_Sum":
-        return cls(delta, None, None, delta.new_empty(len(delta)))
+        return cls(delta, None, delta.new_empty(len(delta)))
 
     def of_connections(self) -> tuple[Any, ...]:
         assert self.active is not None
+        return self.active.indices, *self._arrays()
+
+    def of_dense(self) -> tuple[Any, ...]:
+        return self.rounded, *self._arrays()
+
+    def _arrays(self) -> Iterator[np.ndarray]:
         assert self.value is not None
-        assert self.gradient is not None
-        arrays = (_array(tensor) for tensor in (self.delta, self.value, self.gradient))
-        return self.active.indices, *arrays
+        return (_array(tensor) for tensor in (self.delta, self.value, self.gradient))
 
     def of_bias(self) -> tuple[np.ndarray, np.ndarray]:
-        assert self.gradient is not None
         return _array(self.delta), _array(self.gradient)
 
 

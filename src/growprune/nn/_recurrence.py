@@ -401,7 +401,10 @@ def _weight_gradient(plan: Plan, delta: Tensor, value: Tensor) -> Tensor:
 
 
 def _native_pass(plan: Plan, parameters: Sequence[Tensor | None]) -> _native.Pass:
-    return _native.Pass(plan.widths, plan.batch_sizes, plan.reverse, plan.slope, parameters)
+    rounded = _native.rounded(plan.product_dtype)
+    return _native.Pass(
+        plan.widths, plan.batch_sizes, plan.reverse, plan.slope, parameters, rounded
+    )
 
 
 def _native_dropout(plan: Plan) -> _native.Dropout | None:

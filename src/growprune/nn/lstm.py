@@ -105,7 +105,9 @@ def _fits(lstm: nn.LSTM, batch: Tensor | PackedSequence, hx: State | None) -> bo
     """Whether our passes take these layers and arguments."""
     x = batch.data if isinstance(batch, PackedSequence) else batch
     weights = [tensor for layer in lstm.all_weights for tensor in layer]
-    if lstm.proj_size or not _native.usable(x, [*weights, *(hx or ())], product_dtype(weights[0])):
+    if lstm.proj_size or product_dtype(weights[0]) != torch.float32:
+        return False
+    if not _native.usable(x, [*weights, *(hx or ())], torch.float32):
         return False
     if x.numel() == 0 or x.shape[-1] != lstm.input_size:
         return False

@@ -29,18 +29,14 @@ void copy_lanes(LaneArray from, LaneArray to, int begin, int end, int lanes) {
 }
 
 // Rows of a step and its lanes, for some units; the lanes' array begins at the step.
-void transpose_in(const float *rows, int units, int begin, int end, LaneArray to, int live) {
-    for (int lane = 0; lane < live; ++lane) {
-        const float *row = rows + static_cast<int64_t>(lane) * units;
-        for (int u = begin; u < end; ++u) to.unit(u)[lane] = row[u];
-    }
+void transpose_in(const LaneKernels &kernels, const float *rows, int units, int begin, int end,
+                  LaneArray to, int live) {
+    kernels.transpose(rows + begin, units, live, end - begin, to.unit(begin), to.stride);
 }
 
-void transpose_out(LaneArray from, float *rows, int units, int begin, int end, int live) {
-    for (int lane = 0; lane < live; ++lane) {
-        float *row = rows + static_cast<int64_t>(lane) * units;
-        for (int u = begin; u < end; ++u) row[u] = from.unit(u)[lane];
-    }
+void transpose_out(const LaneKernels &kernels, LaneArray from, float *rows, int units, int begin,
+                   int end, int live) {
+    kernels.transpose(from.unit(begin), from.stride, end - begin, live, rows + begin, units);
 }
 
 int bands_of(int rows) { return (rows + GROUP - 1) / GROUP * (GROUP / BAND); }
@@ -222,12 +218,12 @@ int Steps::most_piece_lanes() const {
     return most;
 }
 
-void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member) {
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to, const Member &member) {
     const auto [begin, end] = member.share(to.units, LANES);
     for (int t = 0; t < steps.count(); ++t) {
         const LaneArray step = steps.of(to, t);
         const float *from = rows + steps.first_row[t] * to.units;
-        transpose_in(from, to.units, begin, end, step, steps.live[t]);
+        transpose_in(kernels, from, to.units, begin, end, step, steps.live[t]);
         for (int u = begin; u < end; ++u)
             std::fill(step.unit(u) + steps.live[t], step.unit(u) + steps.lanes[t], 0.0f);
     }
@@ -378,14 +374,15 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                             const float *bias, const Biases &later_biases, const Tape &tape,
                             float *outputs, float *last_h, float *last_c, int threads) const {
     Forward pass(*this, steps, tape);
+    const LaneKernels &kernels = kernels_.lanes;
     const int batch = steps.live[0], H = hidden();
 
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(member);
-        rows_to_lanes(steps, x, tape.x, member);
-        transpose_in(h, H, u0, u1, pass.before(0), batch);
-        transpose_in(c, H, u0, u1, pass.c.array(pass.all), batch);
+        rows_to_lanes(kernels, steps, x, tape.x, member);
+        transpose_in(kernels, h, H, u0, u1, pass.before(0), batch);
+        transpose_in(kernels, c, H, u0, u1, pass.c.array(pass.all), batch);
         member.wait();
         for (int i = 0; i < steps.count(); ++i) {
             const int t = steps.at(i);
@@ -393,12 +390,12 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                 pass.add_inputs(steps.piece_of(t), bias, member);
             pass.hidden_layers(i, later_biases, member);
             pass.cell(i, member);
-            transpose_out(pass.after(i), outputs + steps.first_row[t] * H, H, u0, u1,
+            transpose_out(kernels, pass.after(i), outputs + steps.first_row[t] * H, H, u0, u1,
                           steps.live[t]);
             member.wait();
         }
-        transpose_out(pass.before(steps.count()), last_h, H, u0, u1, batch);
-        transpose_out(pass.c.array(pass.all), last_c, H, u0, u1, batch);
+        transpose_out(kernels, pass.before(steps.count()), last_h, H, u0, u1, batch);
+        transpose_out(kernels, pass.c.array(pass.all), last_c, H, u0, u1, batch);
     });
 }
 
@@ -497,8 +494,8 @@ struct TrainingLayer::Backward {
         kernels.product(ih.part(0), begin, end, steps.of(deltas.first, piece.first_step), nullptr,
                         false, steps.in_piece(dinput, piece.first_step), piece.lanes);
         for (int t = piece.first_step; t < piece.end_step; ++t)
-            transpose_out(steps.in_piece(dinput, t), dx + steps.first_row[t] * input, input, begin,
-                          end, steps.live[t]);
+            transpose_out(kernels, steps.in_piece(dinput, t), dx + steps.first_row[t] * input,
+                          input, begin, end, steps.live[t]);
     }
 
     // A chunk's share of the weights' gradients.
@@ -552,18 +549,19 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
                              const std::vector<BiasGradient> &biases, float *dx, float *dh,
                              float *dc, int threads) const {
     Backward pass(*this, steps, tape, deltas, weights);
+    const LaneKernels &kernels = kernels_.lanes;
     for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
     const int batch = steps.live[0], H = hidden();
 
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(dx != nullptr, member);
-        transpose_in(dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
-        transpose_in(dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
+        transpose_in(kernels, dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
+        transpose_in(kernels, dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
         member.wait();
         for (int i = steps.count() - 1; i >= 0; --i) {
             const int t = steps.at(i);
-            transpose_in(doutputs + steps.first_row[t] * H, H, u0, u1,
+            transpose_in(kernels, doutputs + steps.first_row[t] * H, H, u0, u1,
                          pass.doutput.array(pass.stride), steps.live[t]);
             pass.cell(t, member);
             pass.hidden_layers(t, member);
@@ -573,8 +571,8 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
             if (steps.begins(steps.chunk_of_step, i))
                 pass.parameters(steps.chunks[steps.chunk_of_step[t]], weights, biases, member);
         }
-        transpose_out(pass.dh.array(pass.stride), dh, H, u0, u1, batch);
-        transpose_out(pass.dc.array(pass.stride), dc, H, u0, u1, batch);
+        transpose_out(kernels, pass.dh.array(pass.stride), dh, H, u0, u1, batch);
+        transpose_out(kernels, pass.dc.array(pass.stride), dc, H, u0, u1, batch);
         pass.place(weights, member);
     });
 }

@@ -214,7 +214,8 @@ class TrainingLayer {
 
 // From rows (one a sequence and step) to lanes, zeros where there is no sequence; units in the
 // member's share.
-void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member);
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
+                   const Member &member);
 
 // Dropout's factors of all the units of a hidden layer, drawn by LaneKernels::dropout; those of steps
 // in the member's share.

@@ -14,6 +14,41 @@ INLINE Vec vector_at(const float *from) { return *reinterpret_cast<const LooseVe
 
 INLINE void put_vector(Vec v, float *to) { *reinterpret_cast<LooseVec *>(to) = v; }
 
+typedef float Four __attribute__((vector_size(16)));
+typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
+
+// Four columns of four rows.
+INLINE void transpose_fours(const float *from, ptrdiff_t from_step, float *to, ptrdiff_t to_step) {
+    const auto row = [&](int r) -> Four {
+        return *reinterpret_cast<const LooseFour *>(from + r * from_step);
+    };
+    const auto put = [&](Four v, int column) {
+        *reinterpret_cast<LooseFour *>(to + column * to_step) = v;
+    };
+    const Four a = row(0), b = row(1), c = row(2), d = row(3);
+    const Four ab = {a[0], b[0], a[1], b[1]}, more_ab = {a[2], b[2], a[3], b[3]};
+    const Four cd = {c[0], d[0], c[1], d[1]}, more_cd = {c[2], d[2], c[3], d[3]};
+    put(Four{ab[0], ab[1], cd[0], cd[1]}, 0);
+    put(Four{ab[2], ab[3], cd[2], cd[3]}, 1);
+    put(Four{more_ab[0], more_ab[1], more_cd[0], more_cd[1]}, 2);
+    put(Four{more_ab[2], more_ab[3], more_cd[2], more_cd[3]}, 3);
+}
+
+// In blocks of 16 by 16, of which every cache line is read and written at once.
+void lane_transpose(const float *from, ptrdiff_t from_step, int rows, int columns, float *to,
+                    ptrdiff_t to_step) {
+    const int whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+    for (int row = 0; row < whole_rows; row += LANES)
+        for (int column = 0; column < whole_columns; column += LANES)
+            for (int r = row; r < row + LANES && r < whole_rows; r += 4)
+                for (int c = column; c < column + LANES && c < whole_columns; c += 4)
+                    transpose_fours(from + r * from_step + c, from_step, to + c * to_step + r,
+                                    to_step);
+    for (int r = 0; r < rows; ++r)
+        for (int c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+            to[c * to_step + r] = from[r * from_step + c];
+}
+
 struct LaneProduct {
     const LaneMatrix &W;
     LaneArray x, y;
@@ -202,8 +237,6 @@ void lane_dropout(LaneArray to, int units, int lanes, int64_t first_row, uint64_
             put_vector(chosen(drawn < limit - IntVec{}, kept, Vec{}), to.unit(u) + lane);
         }
 }
-
-typedef float Four __attribute__((vector_size(16)));
 
 // A vector's fours, added up.
 INLINE Four fours(Vec v) {

@@ -193,7 +193,7 @@ void check(const Kernels &kernels, Sample &sample, int threads, bool whole) {
             if (s) deltas.stages.back().push_back(room.record(gate[s], delta_lanes));
             tape.scales.back().push_back(room.record(gate[s], lanes));
             together(threads, [&](const Member &member) {
-                rows_to_lanes(sample.steps, sample.scales[stage].data(),
+                rows_to_lanes(kernels.lanes, sample.steps, sample.scales[stage].data(),
                               tape.scales.back().back(), member);
             });
         }

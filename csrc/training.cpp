@@ -76,6 +76,32 @@ Bands arrange(const Connections::Order &order, const std::vector<int> &parts) {
     return bands;
 }
 
+// Rows of a sparse matrix that are fetched into the cache before they are needed: the processor does
+// not foresee where their connections are.
+constexpr int AHEAD = 2;
+
+template <bool written> void fetch(const Connections &connections, const float *matrix, int row) {
+    const Connections::Order &order = connections.by(false);
+    const float *from = matrix + static_cast<int64_t>(row) * connections.columns();
+    for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+        __builtin_prefetch(from + order.indices[e], written);
+}
+
+// A member's share of a vector.
+void clear(const ConnectionGradient &one, const Member &member) {
+    const auto [begin, end] = one.connections->share(member);
+    const std::vector<int32_t> &starts = one.connections->by(false).starts;
+    std::fill(one.vector + starts[begin], one.vector + starts[end], 0.0f);
+}
+
+// A member's share of a matrix, from the vector.
+void place(const ConnectionGradient &one, const Member &member) {
+    const int64_t columns = one.connections->columns();
+    const auto [begin, end] = one.connections->share(member);
+    std::fill(one.matrix + begin * columns, one.matrix + end * columns, 0.0f);
+    scatter(*one.connections, one.vector, one.matrix, member);
+}
+
 } // namespace
 
 Lines::Lines(size_t n) : memory_(n) { std::fill_n(data(), n, 0.0f); }
@@ -96,9 +122,13 @@ Connections::Connections(const uint8_t *mask, int rows, int columns)
                      by_column_.starts.begin());
     std::vector<int32_t> next(by_column_.starts.begin(), by_column_.starts.end() - 1);
     by_column_.indices.resize(by_row_.indices.size());
+    by_column_.places.resize(by_row_.indices.size());
     for (int r = 0; r < rows; ++r)
-        for (int e = by_row_.starts[r]; e < by_row_.starts[r + 1]; ++e)
-            by_column_.indices[next[by_row_.indices[e]]++] = r;
+        for (int e = by_row_.starts[r]; e < by_row_.starts[r + 1]; ++e) {
+            const int at = next[by_row_.indices[e]]++;
+            by_column_.indices[at] = r;
+            by_column_.places[at] = e;
+        }
 }
 
 const Bands &Connections::bands(bool of_columns, const std::vector<int> &parts) const {
@@ -117,6 +147,30 @@ std::pair<int, int> Connections::share(const Member &member) const {
         return static_cast<int>(found - starts.begin());
     };
     return {member.number ? until(member.number) : 0, until(member.number + 1)};
+}
+
+void gather(const Connections &connections, const float *matrix, float *vector,
+            const Member &member) {
+    const Connections::Order &order = connections.by(false);
+    const auto [begin, end] = connections.share(member);
+    for (int row = begin; row < end; ++row) {
+        const float *from = matrix + static_cast<int64_t>(row) * connections.columns();
+        if (row + AHEAD < end) fetch<false>(connections, matrix, row + AHEAD);
+        for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+            vector[e] = from[order.indices[e]];
+    }
+}
+
+void scatter(const Connections &connections, const float *vector, float *matrix,
+             const Member &member) {
+    const Connections::Order &order = connections.by(false);
+    const auto [begin, end] = connections.share(member);
+    for (int row = begin; row < end; ++row) {
+        float *to = matrix + static_cast<int64_t>(row) * connections.columns();
+        if (row + AHEAD < end) fetch<true>(connections, matrix, row + AHEAD);
+        for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+            to[order.indices[e]] = vector[e];
+    }
 }
 
 LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts, int tile)
@@ -169,19 +223,16 @@ void LaneWeights::fill_tiles(const Member &member) {
 
 void LaneWeights::fill_bands(const Member &member) {
     const auto &order = weights_.connections->by(transposed_);
-    const int64_t row_step = transposed_ ? 1 : weights_.columns;
-    const int64_t column_step = transposed_ ? weights_.columns : 1;
     for (size_t i = 0; i < parts_.size(); ++i) {
         const LaneMatrix &part = parts_[i];
         const auto [begin, end] = member.share(bands_of(part.rows), GROUP / BAND);
         for (int place = BAND * begin; place < BAND * end; ++place) {
             if (part.band_rows[place] < 0) continue;
-            const int64_t row = first_rows_[i] + part.band_rows[place];
-            const int count = order.starts[row + 1] - order.starts[row];
-            int64_t slot = static_cast<int64_t>(BAND) * part.starts[place / BAND] + place % BAND;
-            for (int e = 0; e < count; ++e, slot += BAND)
-                memory_.data()[slot] =
-                    weights_.data[row * row_step + part.indices[slot] * column_step];
+            const int row = first_rows_[i] + part.band_rows[place];
+            float *to = memory_.data() + static_cast<int64_t>(BAND) * part.starts[place / BAND] +
+                        place % BAND;
+            for (int e = order.starts[row]; e < order.starts[row + 1]; ++e, to += BAND)
+                *to = weights_.data[transposed_ ? order.places[e] : e];
         }
     }
 }
@@ -401,8 +452,7 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
 
 // A backward pass, made by a team likewise.
 struct TrainingLayer::Backward {
-    Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas,
-             const std::vector<ConnectionGradient> &weights)
+    Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas)
         : layer(layer), kernels(layer.kernels_.lanes), steps(steps), tape(tape), deltas(deltas),
           ih(layer.ih_, true, {layer.input()}, kernels.tile),
           hh(layer.hh_, true, {layer.hidden()}, kernels.tile),
@@ -420,8 +470,6 @@ struct TrainingLayer::Backward {
                 near[k].emplace_back(static_cast<size_t>(weights.rows) * stride);
             }
         }
-        for (const ConnectionGradient &one : weights)
-            sums.emplace_back(one.connections->by(false).indices.size());
     }
 
     void fill(bool with_inputs, const Member &member) {
@@ -506,26 +554,13 @@ struct TrainingLayer::Backward {
             const auto [begin, end] = weights[w].connections->share(member);
             kernels.dots(order.starts.data(), order.indices.data(), begin, end,
                          steps.of(weights[w].delta, chunk), steps.of(weights[w].value, chunk),
-                         chunk.lanes, sums[w].data());
+                         chunk.lanes, weights[w].vector);
         }
         for (const BiasGradient &bias : biases) {
             const auto [begin, end] = member.share(bias.delta.units);
             kernels.sums(steps.of(bias.delta, chunk), begin, end, chunk.lanes, bias.gradient);
         }
         member.wait();
-    }
-
-    void place(const std::vector<ConnectionGradient> &weights, const Member &member) const {
-        for (size_t w = 0; w < weights.size(); ++w) {
-            const Connections &connections = *weights[w].connections;
-            const Connections::Order &order = connections.by(false);
-            const auto [begin, end] = connections.share(member);
-            for (int row = begin; row < end; ++row) {
-                float *to = weights[w].gradient + static_cast<int64_t>(row) * connections.columns();
-                for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
-                    to[order.indices[e]] = sums[w].data()[e];
-            }
-        }
     }
 
     const TrainingLayer &layer;
@@ -540,7 +575,6 @@ struct TrainingLayer::Backward {
     Lines dinput; // of a piece
     Lines doutput, dh, dc, spare, first;
     std::vector<std::vector<Lines>> near; // of the later stages
-    std::vector<Lines> sums;              // of each weight's active connections
 };
 
 void TrainingLayer::backward(const Steps &steps, const float *doutputs, const float *dlast_h,
@@ -548,7 +582,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
                              const std::vector<ConnectionGradient> &weights,
                              const std::vector<BiasGradient> &biases, float *dx, float *dh,
                              float *dc, int threads) const {
-    Backward pass(*this, steps, tape, deltas, weights);
+    Backward pass(*this, steps, tape, deltas);
     const LaneKernels &kernels = kernels_.lanes;
     for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
     const int batch = steps.live[0], H = hidden();
@@ -556,6 +590,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(dx != nullptr, member);
+        for (const ConnectionGradient &one : weights) clear(one, member);
         transpose_in(kernels, dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
         transpose_in(kernels, dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
         member.wait();
@@ -573,7 +608,7 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
         }
         transpose_out(kernels, pass.dh.array(pass.stride), dh, H, u0, u1, batch);
         transpose_out(kernels, pass.dc.array(pass.stride), dc, H, u0, u1, batch);
-        pass.place(weights, member);
+        for (const ConnectionGradient &one : weights) place(one, member);
     });
 }
 

@@ -117,15 +117,16 @@ class Pass:
             self._later.append([weight for weight, _ in pairs if weight is not None])
             self._later_biases.append([bias for _, bias in pairs])
         self._active = {id(w): worthwhile(w) for w in self._weights()}
-        self._layer = self._kernels.TrainingLayer(
-            self._path,
-            self._trained(ih),
-            self._trained(hh),
-            [[self._trained(weight) for weight in gate] for gate in self._later],
-            slope,
-        )
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
         self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
+        vectors = self._gathered()
+        self._layer = self._kernels.TrainingLayer(
+            self._path,
+            self._trained(ih, vectors),
+            self._trained(hh, vectors),
+            [[self._trained(weight, vectors) for weight in gate] for gate in self._later],
+            slope,
+        )
 
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, dropout: Dropout | None, *, record: bool
@@ -231,12 +232,15 @@ class Pass:
         return [one if need else None for one, need in zip(found, needed, strict=True)]
 
     def _weight_sum(self, weight: Tensor, delta: Tensor, value: Tensor) -> "_Sum":
-        if self._learns_all(weight):
-            return _Sum(delta, value, None, None)
-        return _Sum(delta, value, self._active[id(weight)], weight.new_zeros(weight.shape))
+        active = self._active[id(weight)]
+        if active is None or active.all_gradients:
+            return _Sum(delta, value, None, None, None)
+        return _Sum(delta, value, active, self._room(*weight.shape), weight.new_empty(active.count))
 
     def _summed(self, one: "_Sum") -> Tensor:
         if one.gradient is not None:
+            if one.active is not None:
+                one.active.note_gradient(one.gradient, one.vector)
             return one.gradient
         assert one.value is not None
         pairs = zip(self._chunks(one.delta), self._chunks(one.value), strict=True)
@@ -285,9 +289,20 @@ class Pass:
         """Memory that is kept for the next pass, (units, lanes)."""
         return torch.from_numpy(self._kernels.lanes_of_memory(units, lanes))
 
-    def _trained(self, weight: Tensor) -> Any:
+    def _gathered(self) -> dict[int, np.ndarray]:
+        """Vectors of the active connections of sparse weights, by the weights' ids."""
+        sparse = [(w, active) for w in self._weights() if (active := self._active[id(w)])]
+        vectors = [np.empty(active.count, np.float32) for _, active in sparse]
+        pairs = zip(sparse, vectors, strict=True)
+        copies = [(active.indices, _array(w), vector) for (w, active), vector in pairs]
+        self._kernels.gather(copies, self._threads)
+        return {id(w): vector for (w, _), vector in zip(sparse, vectors, strict=True)}
+
+    def _trained(self, weight: Tensor, vectors: dict[int, np.ndarray]) -> Any:
         active = self._active[id(weight)]
-        return self._kernels.Trained(_array(weight), None if active is None else active.indices)
+        if active is None:
+            return self._kernels.Trained(_array(weight).reshape(-1), weight.shape, None)
+        return self._kernels.Trained(vectors[id(weight)], weight.shape, active.indices)
 
     def _density(self, weight: Tensor) -> float:
         active = self._active[id(weight)]
@@ -315,22 +330,26 @@ class _Sum(NamedTuple):
         value: (columns, lanes); None for a bias, the sum of delta.
         active: the connections that it is wanted for.
         gradient: what the kernels fill; None where all connections are wanted.
+        vector: of the active connections' gradients.
     """
 
     delta: Tensor
     value: Tensor | None
     active: training.ActiveConnections | None
     gradient: Tensor | None
+    vector: Tensor | None
 
     @classmethod
     def bias(cls, delta: Tensor) -> "_Sum":
-        return cls(delta, None, None, delta.new_empty(len(delta)))
+        return cls(delta, None, None, delta.new_empty(len(delta)), None)
 
     def of_connections(self) -> tuple[Any, ...]:
         assert self.active is not None
         assert self.value is not None
         assert self.gradient is not None
-        arrays = (_array(tensor) for tensor in (self.delta, self.value, self.gradient))
+        assert self.vector is not None
+        tensors = (self.delta, self.value, self.vector, self.gradient)
+        arrays = (_array(tensor) for tensor in tensors)
         return self.active.indices, *arrays
 
     def of_bias(self) -> tuple[np.ndarray, np.ndarray]:
@@ -346,5 +365,5 @@ def worthwhile(weight: Tensor) -> training.ActiveConnections | None:
 
 def _array(tensor: Tensor) -> np.ndarray:
     """The same memory, contiguous, as an array."""
-    array: np.ndarray = tensor.detach().contiguous().numpy()
+    array: np.ndarray = tensor.contiguous().numpy(force=True)
     return array

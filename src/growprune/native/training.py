@@ -61,6 +61,10 @@ class ActiveConnections:
         is_same = noted.data_ptr() == gradient.data_ptr() and noted.shape == gradient.shape
         return vector if is_same and noted._version == version else None
 
+    def forget_gradient(self) -> None:
+        """Let the memory of the gradient noted last go with the gradient."""
+        self._gradient = None
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A file of the weight holds an empty set in the note's place: that can be read anywhere,
         # also with `weights_only=True`.

@@ -164,6 +164,7 @@ class _Loan:
 
     def end(self) -> None:
         """Note that the matrices have been written to."""
+        self.active.forget_gradient()
         increment_version([self.parameter, *self._matrices.values()])
         self._note()
         self._is_current = True

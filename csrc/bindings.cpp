@@ -198,15 +198,13 @@ PerStage per_stage(const Nested &arrays) {
     return found;
 }
 
-// A matrix to train: its weights, kept alive, and which of them are active (null for all).
+// A matrix to train, kept alive: its weights one row after the other, or the active ones of them.
 struct Trained {
-    Rows weights;
+    Floats weights;
+    int rows, columns;
     const Connections *connections;
 
-    Weights view() const {
-        return {weights.data(), static_cast<int>(weights.shape(0)),
-                static_cast<int>(weights.shape(1)), connections};
-    }
+    Weights view() const { return {weights.data(), rows, columns, connections}; }
 };
 
 // What the forward pass left for the backward pass.
@@ -267,8 +265,9 @@ void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, c
                         view, outputs.data(), last_h.data(), last_c.data(), threads);
 }
 
-// Active connections, delta, value and gradient; delta and gradient.
-using WeightToLearn = std::tuple<const Connections *, Lanes2, Lanes2, Lanes2>;
+// Active connections, delta, value and the gradient as a vector and as a matrix; delta and gradient.
+using WeightToLearn =
+    std::tuple<const Connections *, Lanes2, Lanes2, Array<float, 1>, Array<float, 2>>;
 // Whether it is rounded, delta, value and gradient.
 using DenseToLearn = std::tuple<bool, Lanes2, Lanes2, Lanes2>;
 using BiasToLearn = std::pair<Lanes2, Array<float, 1>>;
@@ -283,8 +282,9 @@ void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &dou
     const Tape view = tape.view();
     const Deltas deltas = {record_of(first), per_stage(stages), records_of(gates)};
     std::vector<ConnectionGradient> of_weights;
-    for (const auto &[connections, delta, value, gradient] : weights)
-        of_weights.push_back({connections, record_of(delta), record_of(value), gradient.data()});
+    for (const auto &[connections, delta, value, vector, matrix] : weights)
+        of_weights.push_back({connections, record_of(delta), record_of(value), vector.data(),
+                              matrix.data()});
     std::vector<DenseGradient> of_dense;
     for (const auto &[rounded, delta, value, gradient] : dense_weights)
         of_dense.push_back(
@@ -296,6 +296,25 @@ void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &dou
     bound.layer.backward(steps, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
                          of_weights, of_dense, of_biases, dx ? dx->data() : nullptr, dh.data(), dc.data(),
                          threads);
+}
+
+// Matrices, (rows, columns), and vectors of their active connections; one of each pair is written.
+using Active = std::vector<std::tuple<const Connections *, Array<float, 2>, Array<float, 1>>>;
+
+void gather_all(const Active &active, int threads) {
+    nb::gil_scoped_release release;
+    together(threads, [&](const Member &member) {
+        for (const auto &[connections, matrix, vector] : active)
+            gather(*connections, matrix.data(), vector.data(), member);
+    });
+}
+
+void scatter_all(const Active &active, int threads) {
+    nb::gil_scoped_release release;
+    together(threads, [&](const Member &member) {
+        for (const auto &[connections, matrix, vector] : active)
+            scatter(*connections, vector.data(), matrix.data(), member);
+    });
 }
 
 void bind_training(nb::module_ &module) {
@@ -321,34 +340,42 @@ void bind_training(nb::module_ &module) {
                              found.emplace_back(chunk.first_lane, chunk.lanes);
                          return found;
                      })
-        .def("dropout", [](const Steps &steps, const Path &path, uint64_t seed, float keep,
-                           const Lanes2 &to, int threads) {
-            nb::gil_scoped_release release;
-            together(threads, [&](const Member &member) {
-                draw_dropout(*path.kernels, steps, seed, keep, record_of(to), member);
-            });
-        });
+        .def("dropout",
+             [](const Steps &steps, const Path &path, uint64_t seed, float keep, const Lanes2 &to,
+                int threads) {
+                 nb::gil_scoped_release release;
+                 together(threads, [&](const Member &member) {
+                     draw_dropout(*path.kernels, steps, seed, keep, record_of(to), member);
+                 });
+             },
+             "path"_a, "seed"_a, "keep"_a, "to"_a.noconvert(), "threads"_a);
     nb::class_<Trained>(module, "Trained")
         .def("__init__",
-             [](Trained *self, Rows weights, const Connections *connections) {
-                 new (self) Trained{std::move(weights), connections};
+             [](Trained *self, Floats weights, std::pair<int, int> shape,
+                const Connections *connections) {
+                 new (self) Trained{std::move(weights), shape.first, shape.second, connections};
              },
-             "weights"_a.noconvert(), "connections"_a.none(), nb::keep_alive<1, 3>());
+             "weights"_a.noconvert(), "shape"_a, "connections"_a.none(), nb::keep_alive<1, 4>());
     nb::class_<BoundTape>(module, "Tape")
         .def("__init__",
              [](BoundTape *self, Lanes2 x, Nested scales, std::optional<Lanes2> h_before,
                 std::optional<Lanes2> c_before, std::vector<Lanes2> gates, Nested hidden) {
                  new (self) BoundTape{x, scales, h_before, c_before, gates, hidden};
              },
-             "x"_a, "scales"_a, "h_before"_a.none(), "c_before"_a.none(), "gates"_a, "hidden"_a);
+             "x"_a.noconvert(), "scales"_a.noconvert(), "h_before"_a.noconvert().none(),
+             "c_before"_a.noconvert().none(), "gates"_a.noconvert(), "hidden"_a.noconvert());
     nb::class_<BoundLayer>(module, "TrainingLayer")
         .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float,
                       bool>())
         .def("forward", train_forward, "steps"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
-             "later_biases"_a, "tape"_a, "outputs"_a, "last_h"_a, "last_c"_a, "threads"_a)
+             "later_biases"_a, "tape"_a, "outputs"_a.noconvert(), "last_h"_a.noconvert(),
+             "last_c"_a.noconvert(), "threads"_a)
         .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
-             "tape"_a, "first"_a, "stages"_a, "gates"_a, "weights"_a, "dense_weights"_a, "biases"_a,
-             "dx"_a.none(), "dh"_a, "dc"_a, "threads"_a);
+             "tape"_a, "first"_a.noconvert(), "stages"_a.noconvert(), "gates"_a.noconvert(),
+             "weights"_a.noconvert(), "dense_weights"_a.noconvert(), "biases"_a.noconvert(),
+             "dx"_a.noconvert().none(), "dh"_a.noconvert(), "dc"_a.noconvert(), "threads"_a);
+    module.def("gather", gather_all, "active"_a.noconvert(), "threads"_a);
+    module.def("scatter", scatter_all, "active"_a.noconvert(), "threads"_a);
     module.def("lanes_of_memory", lanes_of_memory, "units"_a, "lanes"_a);
 }
 

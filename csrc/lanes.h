@@ -94,6 +94,10 @@ struct DenseLanes {
 
 struct LaneKernels {
     int tile; // divides GROUP
+
+    // to[c][r] = from[r][c]; steps are from one row to the next.
+    void (*transpose)(const float *from, ptrdiff_t from_step, int rows, int columns, float *to,
+                      ptrdiff_t to_step);
     DenseLanes dense;
 
     // y = x W^T (+ y if accumulate, + bias unless null) for rows begin to end, `begin` a multiple of

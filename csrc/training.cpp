@@ -36,18 +36,14 @@ void copy_lanes(LaneArray from, LaneArray to, int begin, int end, int lanes) {
 }
 
 // Rows of a step and its lanes, for some units; the lanes' array begins at the step.
-void transpose_in(const float *rows, int units, int begin, int end, LaneArray to, int live) {
-    for (int lane = 0; lane < live; ++lane) {
-        const float *row = rows + static_cast<int64_t>(lane) * units;
-        for (int u = begin; u < end; ++u) to.unit(u)[lane] = row[u];
-    }
+void transpose_in(const LaneKernels &kernels, const float *rows, int units, int begin, int end,
+                  LaneArray to, int live) {
+    kernels.transpose(rows + begin, units, live, end - begin, to.unit(begin), to.stride);
 }
 
-void transpose_out(LaneArray from, float *rows, int units, int begin, int end, int live) {
-    for (int lane = 0; lane < live; ++lane) {
-        float *row = rows + static_cast<int64_t>(lane) * units;
-        for (int u = begin; u < end; ++u) row[u] = from.unit(u)[lane];
-    }
+void transpose_out(const LaneKernels &kernels, LaneArray from, float *rows, int units, int begin,
+                   int end, int live) {
+    kernels.transpose(from.unit(begin), from.stride, end - begin, live, rows + begin, units);
 }
 
 size_t whole(int n, int piece) { return (n + piece - 1) / piece * piece; }
@@ -89,6 +85,32 @@ Bands arrange(const Connections::Order &order, const std::vector<int> &parts) {
     return bands;
 }
 
+// Rows of a sparse matrix that are fetched into the cache before they are needed: the processor does
+// not foresee where their connections are.
+constexpr int AHEAD = 2;
+
+template <bool written> void fetch(const Connections &connections, const float *matrix, int row) {
+    const Connections::Order &order = connections.by(false);
+    const float *from = matrix + static_cast<int64_t>(row) * connections.columns();
+    for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+        __builtin_prefetch(from + order.indices[e], written);
+}
+
+// A member's share of a vector.
+void clear(const ConnectionGradient &one, const Member &member) {
+    const auto [begin, end] = one.connections->share(member);
+    const std::vector<int32_t> &starts = one.connections->by(false).starts;
+    std::fill(one.vector + starts[begin], one.vector + starts[end], 0.0f);
+}
+
+// A member's share of a matrix, from the vector.
+void place(const ConnectionGradient &one, const Member &member) {
+    const int64_t columns = one.connections->columns();
+    const auto [begin, end] = one.connections->share(member);
+    std::fill(one.matrix + begin * columns, one.matrix + end * columns, 0.0f);
+    scatter(*one.connections, one.vector, one.matrix, member);
+}
+
 } // namespace
 
 Lines::Lines(size_t n) : memory_(n) { std::fill_n(data(), n, 0.0f); }
@@ -109,9 +131,13 @@ Connections::Connections(const uint8_t *mask, int rows, int columns)
                      by_column_.starts.begin());
     std::vector<int32_t> next(by_column_.starts.begin(), by_column_.starts.end() - 1);
     by_column_.indices.resize(by_row_.indices.size());
+    by_column_.places.resize(by_row_.indices.size());
     for (int r = 0; r < rows; ++r)
-        for (int e = by_row_.starts[r]; e < by_row_.starts[r + 1]; ++e)
-            by_column_.indices[next[by_row_.indices[e]]++] = r;
+        for (int e = by_row_.starts[r]; e < by_row_.starts[r + 1]; ++e) {
+            const int at = next[by_row_.indices[e]]++;
+            by_column_.indices[at] = r;
+            by_column_.places[at] = e;
+        }
 }
 
 const Bands &Connections::bands(bool of_columns, const std::vector<int> &parts) const {
@@ -130,6 +156,30 @@ std::pair<int, int> Connections::share(const Member &member) const {
         return static_cast<int>(found - starts.begin());
     };
     return {member.number ? until(member.number) : 0, until(member.number + 1)};
+}
+
+void gather(const Connections &connections, const float *matrix, float *vector,
+            const Member &member) {
+    const Connections::Order &order = connections.by(false);
+    const auto [begin, end] = connections.share(member);
+    for (int row = begin; row < end; ++row) {
+        const float *from = matrix + static_cast<int64_t>(row) * connections.columns();
+        if (row + AHEAD < end) fetch<false>(connections, matrix, row + AHEAD);
+        for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+            vector[e] = from[order.indices[e]];
+    }
+}
+
+void scatter(const Connections &connections, const float *vector, float *matrix,
+             const Member &member) {
+    const Connections::Order &order = connections.by(false);
+    const auto [begin, end] = connections.share(member);
+    for (int row = begin; row < end; ++row) {
+        float *to = matrix + static_cast<int64_t>(row) * connections.columns();
+        if (row + AHEAD < end) fetch<true>(connections, matrix, row + AHEAD);
+        for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
+            to[order.indices[e]] = vector[e];
+    }
 }
 
 LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts,
@@ -193,19 +243,16 @@ void LaneWeights::fill_tiles(const Member &member) {
 
 void LaneWeights::fill_bands(const Member &member) {
     const auto &order = weights_.connections->by(transposed_);
-    const int64_t row_step = transposed_ ? 1 : weights_.columns;
-    const int64_t column_step = transposed_ ? weights_.columns : 1;
     for (size_t i = 0; i < parts_.size(); ++i) {
         const LaneMatrix &part = parts_[i];
         const auto [begin, end] = member.share(bands_of(part.rows), GROUP / BAND);
         for (int place = BAND * begin; place < BAND * end; ++place) {
             if (part.band_rows[place] < 0) continue;
-            const int64_t row = first_rows_[i] + part.band_rows[place];
-            const int count = order.starts[row + 1] - order.starts[row];
-            int64_t slot = static_cast<int64_t>(BAND) * part.starts[place / BAND] + place % BAND;
-            for (int e = 0; e < count; ++e, slot += BAND)
-                memory_.data()[slot] =
-                    weights_.data[row * row_step + part.indices[slot] * column_step];
+            const int row = first_rows_[i] + part.band_rows[place];
+            float *to = memory_.data() + static_cast<int64_t>(BAND) * part.starts[place / BAND] +
+                        place % BAND;
+            for (int e = order.starts[row]; e < order.starts[row + 1]; ++e, to += BAND)
+                *to = weights_.data[transposed_ ? order.places[e] : e];
         }
     }
 }
@@ -242,12 +289,13 @@ int Steps::most_piece_lanes() const {
     return most;
 }
 
-void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member) {
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
+                   const Member &member) {
     const auto [begin, end] = member.share(to.units, LANES);
     for (int t = 0; t < steps.count(); ++t) {
         const LaneArray step = steps.of(to, t);
         const float *from = rows + steps.first_row[t] * to.units;
-        transpose_in(from, to.units, begin, end, step, steps.live[t]);
+        transpose_in(kernels, from, to.units, begin, end, step, steps.live[t]);
         for (int u = begin; u < end; ++u)
             std::fill(step.unit(u) + steps.live[t], step.unit(u) + steps.lanes[t], 0.0f);
     }
@@ -329,7 +377,7 @@ struct TrainingLayer::Forward {
     }
 
     void inputs(const float *x, const Member &member) {
-        rows_to_lanes(steps, x, tape.x, member);
+        rows_to_lanes(kernels, steps, x, tape.x, member);
         const auto [begin, end] = member.share(tape.x.units, LANES);
         for (int t = 0; t < steps.count(); ++t)
             lay_places(dense, x_of(t), begin, end, steps.lanes[t]);
@@ -412,15 +460,16 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                             const float *bias, const Biases &later_biases, const Tape &tape,
                             float *outputs, float *last_h, float *last_c, int threads) const {
     Forward pass(*this, steps, tape);
+    const LaneKernels &kernels = kernels_.lanes;
     const int batch = steps.live[0], H = hidden();
 
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(member);
         pass.inputs(x, member);
-        transpose_in(h, H, u0, u1, pass.before(0).exact, batch);
+        transpose_in(kernels, h, H, u0, u1, pass.before(0).exact, batch);
         lay_places(pass.dense, pass.before(0), u0, u1, pass.all);
-        transpose_in(c, H, u0, u1, pass.c.array(pass.all), batch);
+        transpose_in(kernels, c, H, u0, u1, pass.c.array(pass.all), batch);
         member.wait();
         for (int i = 0; i < steps.count(); ++i) {
             const int t = steps.at(i);
@@ -428,19 +477,18 @@ void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, 
                 pass.add_inputs(steps.piece_of(t), bias, member);
             pass.hidden_layers(i, later_biases, member);
             pass.cell(i, member);
-            transpose_out(pass.after(i).exact, outputs + steps.first_row[t] * H, H, u0, u1,
+            transpose_out(kernels, pass.after(i).exact, outputs + steps.first_row[t] * H, H, u0, u1,
                           steps.live[t]);
             member.wait();
         }
-        transpose_out(pass.before(steps.count()).exact, last_h, H, u0, u1, batch);
-        transpose_out(pass.c.array(pass.all), last_c, H, u0, u1, batch);
+        transpose_out(kernels, pass.before(steps.count()).exact, last_h, H, u0, u1, batch);
+        transpose_out(kernels, pass.c.array(pass.all), last_c, H, u0, u1, batch);
     });
 }
 
 // A backward pass, made by a team likewise.
 struct TrainingLayer::Backward {
     Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas,
-             const std::vector<ConnectionGradient> &weights,
              const std::vector<DenseGradient> &dense_weights)
         : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
           tape(tape), deltas(deltas), ih(layer.ih_, true, {layer.input()}, kernels, dense),
@@ -462,8 +510,6 @@ struct TrainingLayer::Backward {
                 near[k].emplace_back(dense, weights.rows, stride);
             }
         }
-        for (const ConnectionGradient &one : weights)
-            sums.emplace_back(one.connections->by(false).indices.size());
         for (const DenseGradient &one : dense_weights)
             panels.emplace_back(steps.most_chunk_lanes() / one.dense->numbers *
                                 whole(one.value.units, one.dense->panel));
@@ -557,8 +603,8 @@ struct TrainingLayer::Backward {
         ih.product(0, {begin, end}, {steps.of(deltas.first, t0), steps.in_piece(first_places, t0)},
                    nullptr, false, steps.in_piece(dinput, t0), piece.lanes);
         for (int t = piece.first_step; t < piece.end_step; ++t)
-            transpose_out(steps.in_piece(dinput, t), dx + steps.first_row[t] * input, input, begin,
-                          end, steps.live[t]);
+            transpose_out(kernels, steps.in_piece(dinput, t), dx + steps.first_row[t] * input,
+                          input, begin, end, steps.live[t]);
     }
 
     // A chunk's share of the gradients of all connections: panels first, made by all, then groups of
@@ -595,26 +641,13 @@ struct TrainingLayer::Backward {
             const auto [begin, end] = weights[w].connections->share(member);
             kernels.dots(order.starts.data(), order.indices.data(), begin, end,
                          steps.of(weights[w].delta, chunk), steps.of(weights[w].value, chunk),
-                         chunk.lanes, sums[w].data());
+                         chunk.lanes, weights[w].vector);
         }
         for (const BiasGradient &bias : biases) {
             const auto [begin, end] = member.share(bias.delta.units);
             kernels.sums(steps.of(bias.delta, chunk), begin, end, chunk.lanes, bias.gradient);
         }
         member.wait();
-    }
-
-    void place(const std::vector<ConnectionGradient> &weights, const Member &member) const {
-        for (size_t w = 0; w < weights.size(); ++w) {
-            const Connections &connections = *weights[w].connections;
-            const Connections::Order &order = connections.by(false);
-            const auto [begin, end] = connections.share(member);
-            for (int row = begin; row < end; ++row) {
-                float *to = weights[w].gradient + static_cast<int64_t>(row) * connections.columns();
-                for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
-                    to[order.indices[e]] = sums[w].data()[e];
-            }
-        }
     }
 
     const TrainingLayer &layer;
@@ -628,9 +661,8 @@ struct TrainingLayer::Backward {
     std::vector<int> first_rows;
     int stride;
     Lines dinput, first_places; // of a piece
-    Lines first, doutput, dh, dc, spare;
+    Lines doutput, dh, dc, spare, first;
     std::vector<std::vector<Operand>> near; // of the later stages
-    std::vector<Lines> sums;                // of each weight's active connections
     std::vector<Memory> panels;             // of a chunk, for gradients of all connections
 };
 
@@ -640,19 +672,21 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
                              const std::vector<DenseGradient> &dense_weights,
                              const std::vector<BiasGradient> &biases, float *dx, float *dh,
                              float *dc, int threads) const {
-    Backward pass(*this, steps, tape, deltas, weights, dense_weights);
+    Backward pass(*this, steps, tape, deltas, dense_weights);
+    const LaneKernels &kernels = kernels_.lanes;
     for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
     const int batch = steps.live[0], H = hidden();
 
     together(threads, [&](const Member &member) {
         const auto [u0, u1] = member.share(H, GROUP);
         pass.fill(dx != nullptr, member);
-        transpose_in(dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
-        transpose_in(dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
+        for (const ConnectionGradient &one : weights) clear(one, member);
+        transpose_in(kernels, dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
+        transpose_in(kernels, dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
         member.wait();
         for (int i = steps.count() - 1; i >= 0; --i) {
             const int t = steps.at(i);
-            transpose_in(doutputs + steps.first_row[t] * H, H, u0, u1,
+            transpose_in(kernels, doutputs + steps.first_row[t] * H, H, u0, u1,
                          pass.doutput.array(pass.stride), steps.live[t]);
             pass.cell(t, member);
             pass.hidden_layers(t, member);
@@ -666,9 +700,9 @@ void TrainingLayer::backward(const Steps &steps, const float *doutputs, const fl
                 pass.parameters(steps.chunks[chunk], weights, biases, member);
             }
         }
-        transpose_out(pass.dh.array(pass.stride), dh, H, u0, u1, batch);
-        transpose_out(pass.dc.array(pass.stride), dc, H, u0, u1, batch);
-        pass.place(weights, member);
+        transpose_out(kernels, pass.dh.array(pass.stride), dh, H, u0, u1, batch);
+        transpose_out(kernels, pass.dc.array(pass.stride), dc, H, u0, u1, batch);
+        for (const ConnectionGradient &one : weights) place(one, member);
     });
 }
 

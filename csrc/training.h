@@ -37,8 +37,9 @@ class Connections {
     // mask (rows, columns): not 0 where active
     Connections(const uint8_t *mask, int rows, int columns);
 
+    // Of a vector of the active connections, row after row, `places` has those by column.
     struct Order {
-        std::vector<int32_t> starts, indices;
+        std::vector<int32_t> starts, indices, places;
     };
     const Order &by(bool column) const { return column ? by_column_ : by_row_; }
     // The rows, or columns, in parts of so many; kept for the next time.
@@ -55,7 +56,14 @@ class Connections {
     mutable std::map<std::pair<bool, std::vector<int>>, Bands> bands_;
 };
 
-// A weight matrix, (rows, columns) in memory; without connections all are active.
+// Copies the active connections of a matrix, (rows, columns), to a vector of them, row after row, or
+// back; a member's share.
+void gather(const Connections &connections, const float *matrix, float *vector,
+            const Member &member);
+void scatter(const Connections &connections, const float *vector, float *matrix,
+             const Member &member);
+
+// A weight matrix: all of it, (rows, columns), or a vector of its active connections, row after row.
 struct Weights {
     const float *data;
     int rows, columns;
@@ -181,12 +189,12 @@ struct Deltas {
     std::vector<Record> gates;
 };
 
-// gradient (rows, columns), zeros at first: at active connections, the sum over lanes of delta (rows)
-// times value (columns).
+// The sums over all lanes of delta (rows) times value (columns): a vector of those of active
+// connections, and a matrix of them and zeros.
 struct ConnectionGradient {
     const Connections *connections;
     Record delta, value;
-    float *gradient;
+    float *vector, *matrix;
 };
 
 // The same for all connections; the gradient may hold anything at first.
@@ -243,7 +251,8 @@ class TrainingLayer {
 
 // From rows (one a sequence and step) to lanes, zeros where there is no sequence; units in the
 // member's share.
-void rows_to_lanes(const Steps &steps, const float *rows, Record to, const Member &member);
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
+                   const Member &member);
 
 // Dropout's factors of all the units of a hidden layer, drawn by LaneKernels::dropout; those of steps
 // in the member's share.

@@ -6,6 +6,29 @@ namespace growprune::KERNEL_PATH {
 // Vectors of lanes that a band's sums are in registers for.
 constexpr int BAND_VECTORS = REGISTERS == 32 ? 4 : 2;
 
+// Four columns of four rows.
+INLINE void transpose_fours(const float *from, ptrdiff_t from_step, float *to, ptrdiff_t to_step) {
+    Four v[4];
+    for (int r = 0; r < 4; ++r) v[r] = *reinterpret_cast<const LooseFour *>(from + r * from_step);
+    turn_fours(v);
+    for (int c = 0; c < 4; ++c) *reinterpret_cast<LooseFour *>(to + c * to_step) = v[c];
+}
+
+// In blocks of 16 by 16, of which every cache line is read and written at once.
+void lane_transpose(const float *from, ptrdiff_t from_step, int rows, int columns, float *to,
+                    ptrdiff_t to_step) {
+    const int whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+    for (int row = 0; row < whole_rows; row += LANES)
+        for (int column = 0; column < whole_columns; column += LANES)
+            for (int r = row; r < row + LANES && r < whole_rows; r += 4)
+                for (int c = column; c < column + LANES && c < whole_columns; c += 4)
+                    transpose_fours(from + r * from_step + c, from_step, to + c * to_step + r,
+                                    to_step);
+    for (int r = 0; r < rows; ++r)
+        for (int c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+            to[c * to_step + r] = from[r * from_step + c];
+}
+
 // The rows' sums need not wait for each other, and neighbouring bands are about as long, so that the
 // processor foresees where their loops end.
 template <int V> INLINE void sparse_lanes(const LaneProduct &p, int band, int lane) {
@@ -87,10 +110,18 @@ void lane_cell(const LaneCell &s, int begin, int end) {
     }
 }
 
+// What the step before left on the tape, for the next step backwards. The processor foresees by itself
+// where a step's lanes are many.
+INLINE void fetch_earlier(const float *at, int lanes) {
+    if (lanes <= 2 * LANES) __builtin_prefetch(at - lanes);
+}
+
 void lane_cell_back(const LaneCellBack &s, int begin, int end) {
     for (int u = begin; u < end; ++u)
         for (int lane = 0; lane < s.lanes; lane += WIDTH) {
             const auto at = [u, lane](LaneArray a) { return a.unit(u) + lane; };
+            UNROLL for (int k = 0; k < 4; ++k) fetch_earlier(at(s.gates[k]), s.lanes);
+            fetch_earlier(at(s.c_before), s.lanes);
             const IntVec alive = before(s.live - lane);
             const auto put = [&](Vec v, int gate) {
                 v = chosen(alive, v, Vec{});
@@ -127,6 +158,7 @@ void lane_activate_back(LaneArray gradient, float slope, LaneArray scales, LaneA
                         LaneArray delta, int begin, int end, int lanes) {
     for (int u = begin; u < end; ++u)
         for (int lane = 0; lane < lanes; lane += WIDTH) {
+            fetch_earlier(value.unit(u) + lane, lanes);
             Vec d = vector_at(gradient.unit(u) + lane);
             if (scales) d *= vector_at(scales.unit(u) + lane);
             d = vector_at(value.unit(u) + lane) > 0.0f ? d : d * slope;

@@ -46,9 +46,15 @@ struct Matrix2 {
             if (!mask[i]) values[i] = 0;
         }
         connections = std::make_unique<Connections>(mask.data(), rows, columns);
+        active.resize(connections->by(false).indices.size());
+        Barrier barrier;
+        gather(*connections, values.data(), active.data(), Member{0, 1, barrier});
     }
 
-    Weights weights() const { return {values.data(), rows, columns, connections.get()}; }
+    Weights weights() const {
+        const Floats &all = connections ? active : values;
+        return {all.data(), rows, columns, connections.get()};
+    }
 
     double times(int row, const double *x) const {
         double sum = 0;
@@ -57,7 +63,7 @@ struct Matrix2 {
     }
 
     int rows, columns;
-    Floats values;
+    Floats values, active;
     std::unique_ptr<Connections> connections;
 };
 
@@ -276,7 +282,7 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             if (s) deltas.stages.back().push_back(room.record(gate[s], delta_lanes));
             tape.scales.back().push_back(room.record(gate[s], lanes));
             together(threads, [&](const Member &member) {
-                rows_to_lanes(sample.steps, sample.scales[stage].data(),
+                rows_to_lanes(kernels.lanes, sample.steps, sample.scales[stage].data(),
                               tape.scales.back().back(), member);
             });
         }
@@ -292,13 +298,17 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
     const std::string path = kernels.name;
     for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i], tolerance);
 
-    std::vector<Floats> gradients;
+    std::vector<Floats> gradients, vectors;
     std::vector<ConnectionGradient> to_learn;
     std::vector<DenseGradient> all_to_learn;
-    for (const Matrix2 &matrix : sample.matrices) gradients.emplace_back(matrix.values.size());
+    for (const Matrix2 &matrix : sample.matrices) {
+        gradients.emplace_back(matrix.values.size());
+        vectors.emplace_back(matrix.active.size());
+    }
     const auto learn = [&](size_t at, Record delta, Record value) {
         if (const auto &connections = sample.matrices[at].connections)
-            to_learn.push_back({connections.get(), delta, value, gradients[at].data()});
+            to_learn.push_back({connections.get(), delta, value, vectors[at].data(),
+                                gradients[at].data()});
         else
             all_to_learn.push_back({&dense, delta, value, gradients[at].data()});
     };

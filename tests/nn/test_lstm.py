@@ -245,9 +245,9 @@ def test_taken_where_it_pays(passes, batch_first):
     assert not calls(lstm, batch(16), passes)  # nothing noted
     note(lstm, 1.0)
     assert not calls(lstm, batch(16), passes)
-    note(lstm, 0.25)
+    note(lstm, 0.33)
     assert not calls(lstm, batch(16), passes)
-    note(lstm, 0.1)
+    note(lstm, 0.25)
     assert calls(lstm, batch(16), passes)
     assert calls(lstm, batch(30), passes)
     assert not calls(lstm, batch(17), passes)  # 15 of the 32 places stay empty

@@ -29,6 +29,7 @@ class ActiveConnections:
         all_gradients: the gradients of dormant connections are wanted, too.
 
     Attributes:
+        count: how many are active.
         density: the share that is active.
         all_gradients: as given; whoever notes a weight again may change it.
         version: of the weight that this was noted of.
@@ -36,9 +37,11 @@ class ActiveConnections:
 
     def __init__(self, mask: np.ndarray, all_gradients: bool) -> None:
         self._mask = mask
-        self.density = float(mask.mean()) if mask.size else 0.0
+        self.count = int(np.count_nonzero(mask))
+        self.density = self.count / max(1, mask.size)
         self.all_gradients = all_gradients
         self.version = -1
+        self._gradient: Any = None
 
     @cached_property
     def indices(self) -> Any:
@@ -46,6 +49,23 @@ class ActiveConnections:
         import growprune.native._kernels as kernels
 
         return kernels.Connections(np.ascontiguousarray(self._mask).view(np.uint8))
+
+    def note_gradient(self, gradient: Any, vector: Any) -> None:
+        """Note a gradient that is zero where dormant, and the vector of its active elements."""
+        # Another view of its memory and its version: nothing else comes to lie there meanwhile.
+        self._gradient = gradient.detach(), gradient._version, vector
+
+    def active_elements(self, gradient: Any) -> Any:
+        """The vector if this is the gradient that was noted last, not changed since; or None."""
+        if self._gradient is None:
+            return None
+        noted, version, vector = self._gradient
+        is_same = noted.data_ptr() == gradient.data_ptr() and noted.shape == gradient.shape
+        return vector if is_same and noted._version == version else None
+
+    def forget_gradient(self) -> None:
+        """Let the memory of the gradient noted last go with the gradient."""
+        self._gradient = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A file of the weight holds an empty set in the note's place: that can be read anywhere,

@@ -129,16 +129,17 @@ class Pass:
             self._later.append([weight for weight, _ in pairs if weight is not None])
             self._later_biases.append([bias for _, bias in pairs])
         self._active = {id(w): worthwhile(w) for w in self._weights()}
+        work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
+        self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
+        vectors = self._gathered()
         self._layer = self._kernels.TrainingLayer(
             self._path,
-            self._trained(ih),
-            self._trained(hh),
-            [[self._trained(weight) for weight in gate] for gate in self._later],
+            self._trained(ih, vectors),
+            self._trained(hh, vectors),
+            [[self._trained(weight, vectors) for weight in gate] for gate in self._later],
             slope,
             rounded,
         )
-        work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
-        self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
 
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, dropout: Dropout | None, *, record: bool
@@ -209,6 +210,9 @@ class Pass:
             _array(dc),
             self._threads,
         )
+        for one in unlike:
+            if one.active is not None:
+                one.active.note_gradient(one.gradient, one.vector)
         if dx is not None:
             dx = dx.to(self._input_dtype)
         return [dx, dh, dc, *(one and one.gradient for one in sums)]
@@ -240,10 +244,10 @@ class Pass:
         return [one if need else None for one, need in zip(found, needed, strict=True)]
 
     def _weight_sum(self, weight: Tensor, delta: Tensor, value: Tensor) -> "_Sum":
-        active = self._active[id(weight)]
-        if active is not None and not active.all_gradients:
-            return _Sum(delta, value, weight.new_zeros(weight.shape), active)
-        return _Sum(delta, value, self._room(*weight.shape), rounded=self._rounded)
+        active, gradient = self._active[id(weight)], self._room(*weight.shape)
+        if active is None or active.all_gradients:
+            return _Sum(delta, value, gradient, rounded=self._rounded)
+        return _Sum(delta, value, gradient, active, weight.new_empty(active.count))
 
     def _bound(self, tape: Tape, record: bool) -> Any:
         scales = tape.scales if any(tape.scales) else [[None] * len(g) for g in self.widths]
@@ -273,9 +277,20 @@ class Pass:
         """Memory that is kept for the next pass, (units, lanes)."""
         return torch.from_numpy(self._kernels.lanes_of_memory(units, lanes))
 
-    def _trained(self, weight: Tensor) -> Any:
+    def _gathered(self) -> dict[int, np.ndarray]:
+        """Vectors of the active connections of sparse weights, by the weights' ids."""
+        sparse = [(w, active) for w in self._weights() if (active := self._active[id(w)])]
+        vectors = [np.empty(active.count, np.float32) for _, active in sparse]
+        pairs = zip(sparse, vectors, strict=True)
+        copies = [(active.indices, _array(w), vector) for (w, active), vector in pairs]
+        self._kernels.gather(copies, self._threads)
+        return {id(w): vector for (w, _), vector in zip(sparse, vectors, strict=True)}
+
+    def _trained(self, weight: Tensor, vectors: dict[int, np.ndarray]) -> Any:
         active = self._active[id(weight)]
-        return self._kernels.Trained(_array(weight), None if active is None else active.indices)
+        if active is None:
+            return self._kernels.Trained(_array(weight).reshape(-1), weight.shape, None)
+        return self._kernels.Trained(vectors[id(weight)], weight.shape, active.indices)
 
     def _density(self, weight: Tensor) -> float:
         active = self._active[id(weight)]
@@ -303,6 +318,7 @@ class _Sum(NamedTuple):
         value: (columns, lanes); None for a bias, the sum of delta.
         gradient: what the kernels fill.
         active: the connections that it is wanted for; None for all.
+        vector: of the active connections' gradients.
         rounded: in bfloat16, where all connections are wanted.
     """
 
@@ -310,6 +326,7 @@ class _Sum(NamedTuple):
     value: Tensor | None
     gradient: Tensor
     active: training.ActiveConnections | None = None
+    vector: Tensor | None = None
     rounded: bool = False
 
     @classmethod
@@ -318,7 +335,9 @@ class _Sum(NamedTuple):
 
     def of_connections(self) -> tuple[Any, ...]:
         assert self.active is not None
-        return self.active.indices, *self._arrays()
+        assert self.vector is not None
+        delta, value, gradient = self._arrays()
+        return self.active.indices, delta, value, _array(self.vector), gradient
 
     def of_dense(self) -> tuple[Any, ...]:
         return self.rounded, *self._arrays()
@@ -339,5 +358,5 @@ def worthwhile(weight: Tensor) -> training.ActiveConnections | None:
 
 def _array(tensor: Tensor) -> np.ndarray:
     """The same memory, contiguous, as an array."""
-    array: np.ndarray = tensor.detach().contiguous().numpy()
+    array: np.ndarray = tensor.contiguous().numpy(force=True)
     return array

@@ -16,7 +16,7 @@ from growprune.nn._gates import GATE_LETTERS
 from growprune.nn._layers import State, run_layers, state_shape
 from growprune.nn._recurrence import Plan, product_dtype, recur
 
-PAYS_BELOW = 0.15
+PAYS_BELOW = 0.3
 """Share of its products under which our pass is faster than torch's over a padded batch."""
 PAYS_BELOW_PACKED = 1.0
 """The same for a `PackedSequence`, for which torch has no fused pass."""

@@ -14,6 +14,7 @@ from growprune.nn import leave_out_dormant
 from growprune.sparsity import distributed
 from growprune.sparsity.changes import grown, pruned, regrown
 from growprune.sparsity.checks import check_fit, check_state, sloped_modules
+from growprune.sparsity.lent import Lender
 from growprune.sparsity.masks import MaskedMatrix, lend_ones, mask_gradients, project
 from growprune.sparsity.parameters import choose_parameters, owners
 from growprune.sparsity.plan import Plan
@@ -110,6 +111,7 @@ class GrowPrune:
         ]
         self._pools = make_pools(self._matrices, plan)
         self._scorer = Scorer(self._matrices, seed)
+        self._lender = Lender(self._matrices, optimizer)
         self._phase_epochs = 0
         self._phase_steps = 0
         self._reference: float | None = None
@@ -156,10 +158,11 @@ class GrowPrune:
         if self._gathers():
             self._scorer.add_gradients()
         mask_gradients(self._matrices)
-        self._clip()
-        lend_ones(self._matrices, self.optimizer)
-        self.optimizer.step()
-        project(self._matrices, self.optimizer)
+        with self._lender.lend() as rest:
+            self._clip()
+            lend_ones(rest, self.optimizer)
+            self.optimizer.step()
+        project(rest, self.optimizer)
         self.steps += 1
         self._phase_steps += 1
         if self._learning_is_due():
@@ -169,6 +172,7 @@ class GrowPrune:
                 self._rewire()
             self._finish_change(self.phase)
         self._note()
+        self._lender.keep()
 
     def end_epoch(self, metric: float | None = None) -> None:
         """End an epoch and, where it is the last one of its phase, begin the next phase.

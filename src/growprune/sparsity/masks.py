@@ -24,6 +24,7 @@ class MaskedMatrix:
         keep: all bits set where active and none where dormant, in the parameter's shape and
             element size; see `_clear`.
         connections: how many connections are active.
+        noted: what `note` lets others know, if it was called since the mask changed.
     """
 
     def __init__(self, name: str, parameter: Parameter, granularity: str) -> None:
@@ -48,7 +49,7 @@ class MaskedMatrix:
         self.active = active
         self.keep.copy_(self.tiling.spread(active).reshape(self.parameter.shape)).neg_()
         self.connections = int(torch.count_nonzero(self.keep))
-        self._noted: ActiveConnections | None = None
+        self.noted: ActiveConnections | None = None
 
     def note(self, all_gradients: bool) -> None:
         """Let who computes with the parameter leave dormant connections out; they must be zero.
@@ -58,10 +59,10 @@ class MaskedMatrix:
         """
         if self.parameter.dim() != 2 or self.parameter.device.type != "cpu":
             return
-        if self._noted is None:
-            self._noted = ActiveConnections(self.mask.numpy(), all_gradients)
-        self._noted.all_gradients = all_gradients
-        note_active(self.parameter, self._noted)
+        if self.noted is None:
+            self.noted = ActiveConnections(self.mask.numpy(), all_gradients)
+        self.noted.all_gradients = all_gradients
+        note_active(self.parameter, self.noted)
 
     def fits(self, mask: Tensor) -> bool:
         """Whether `mask`, in the parameter's shape, is bool and made of whole tiles."""
@@ -84,10 +85,13 @@ class MaskedMatrix:
 
 
 def mask_gradients(matrices: Sequence[MaskedMatrix]) -> None:
-    """Zero the gradients of dormant connections."""
+    """Zero the gradients of dormant connections, unless the kernels left them at zero."""
     for matrix in _with_dormant(matrices):
-        if matrix.parameter.grad is not None:
-            _clear(matrix.parameter.grad, matrix.keep)
+        gradient = matrix.parameter.grad
+        if gradient is None:
+            continue
+        if matrix.noted is None or matrix.noted.active_elements(gradient) is None:
+            _clear(gradient, matrix.keep)
 
 
 def lend_ones(matrices: Sequence[MaskedMatrix], optimizer: Optimizer) -> None:

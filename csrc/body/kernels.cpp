@@ -37,8 +37,8 @@ extern const Kernels kernels = {
     TEXT(KERNEL_PATH), BUNDLE,       product,   lstm,            gru,
     squash_each,       sigmoid_each, tanh_each, leaky_relu_each, layer_norm,
     log_softmax,
-    {TILE, lane_transpose, DENSE_LANES<Exact>, sparse_product, lane_cell, lane_cell_back, lane_activate,
-     lane_activate_back, lane_dropout, lane_dots, lane_sums},
+    {TILE, lane_transpose, DENSE_LANES<Exact>, sparse_product, lane_cell, lane_cell_back,
+     lane_activate, lane_activate_back, lane_dropout, lane_dots, lane_sums},
 };
 
 } // namespace growprune::KERNEL_PATH

@@ -33,6 +33,7 @@ def call(swapped=None, make=None):
         "deltas": zeros(0, 16),
         "vector": zeros(24),
         "matrix": zeros(16, 3),
+        "dense": zeros(16, 4),
         "bias": zeros(16),
         "dx": zeros(2, 3),
         "dh": zeros(2, 4),
@@ -46,7 +47,7 @@ def call(swapped=None, make=None):
     weights = np.linspace(-1, 1, 64, dtype=np.float32)
     ih = kernels.Trained(weights[:24].copy(), (16, 3), active)
     hh = kernels.Trained(weights, (16, 4), None)
-    layer = kernels.TrainingLayer(path, ih, hh, [[]] * 4, 0.01)
+    layer = kernels.TrainingLayer(path, ih, hh, [[]] * 4, 0.01, False)
     tape = kernels.Tape(
         a["x"], [[]] * 4, a["h_before"], a["c_before"], [a["gates"], *zeros(3, 4, 16)], [[]] * 4
     )
@@ -57,7 +58,8 @@ def call(swapped=None, make=None):
     )  # fmt: skip
     layer.backward(
         steps, ones, ones, ones, tape, a["first"], [[]] * 4, [a["deltas"]] * 4,
-        [(active, a["first"], a["x"], a["vector"], a["matrix"])], [(a["first"], a["bias"])],
+        [(active, a["first"], a["x"], a["vector"], a["matrix"])],
+        [(False, a["first"], a["h_before"], a["dense"])], [(a["first"], a["bias"])],
         a["dx"], a["dh"], a["dc"], 1,
     )  # fmt: skip
     return arrays

@@ -7,8 +7,10 @@ All variants of a shape run interleaved in one process, so that a busy machine s
 figures are medians. "of nn.LSTM" compares rates, for nn.LSTM has fewer weights: FLOPs are three
 times two per weight, sequence and step, counted for all connections, active or not. "faster" is the
 dense HLSTM's time over the variant's. Masked variants are grown-and-pruned layers: "sparse" on our
-kernels, "masked dense" through torch, as other tools do. "bfloat16" is under autocast, which rounds
-what is multiplied. Memory is what a layer keeps between its forward and its backward pass.
+kernels, "masked dense" through torch, as other tools do. "growing" gathers the gradients of dormant
+connections at every step, or at every fourth; then the mean of four is told. "bfloat16" is under
+autocast, which rounds what is multiplied. Memory is what a layer keeps between its forward and its
+backward pass.
 """
 
 import argparse
@@ -37,7 +39,7 @@ COLUMNS = ("variant", "ms/step", "GFLOP/s", "of nn.LSTM", "faster", "kept, MB")
 
 @dataclass
 class Variant:
-    """A layer to train: how it is called, by what it is stepped, on which engine."""
+    """A layer to train: how it is called, by what it is stepped, on which engine, in rounds."""
 
     name: str
     layer: nn.Module
@@ -45,9 +47,13 @@ class Variant:
     step: Callable[[], None]
     engine: str = "native"
     autocast: bool = False
+    steps: int = 1
 
     def seconds(self, x: Tensor) -> float:
-        """Take one training step."""
+        """Take a round of training steps, of which the mean is told."""
+        return statistics.fmean(self._step(x) for _ in range(self.steps))
+
+    def _step(self, x: Tensor) -> float:
         training._engine = self.engine
         x = x.detach().requires_grad_()
         self.layer.zero_grad()
@@ -153,6 +159,7 @@ def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> It
         yield masked(f"sparse {density:g}", width, density, "native")
     yield masked("masked dense 0.1", width, 0.1, "torch")
     yield growing("growing from 0.1", width, 0.1)
+    yield replace(growing("growing, every 4th", width, 0.1, gather_every=4), steps=4)
     yield replace(growing("growing, bfloat16", width, 0.1), autocast=True)
 
 
@@ -167,10 +174,11 @@ def masked(name: str, width: int, density: float, engine: str) -> Variant:
     return Variant(name, layer, lambda x: layer(x)[0], grow_prune.step, engine)
 
 
-def growing(name: str, width: int, density: float) -> Variant:
+def growing(name: str, width: int, density: float, gather_every: int = 1) -> Variant:
     """A layer in its growth phase: gradients of dormant connections are gathered, too."""
     layer = HLSTM(width, width, gate_hidden_sizes=(width,))
-    plan = Plan(seed_density=density, grow={"epochs": 1, "interval": 50, "fraction": 0.001})
+    grow = {"epochs": 1, "interval": 50, "fraction": 0.001, "gather_every": gather_every}
+    plan = Plan(seed_density=density, grow=grow)
     return Variant(
         name, layer, lambda x: layer(x)[0], GrowPrune(layer, optimizer(layer), plan).step
     )

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 from an4_steps import steps
-from matplotlib.figure import Figure
-from tables import markdown, minutes, origin, spread
+from tables import markdown, minutes, origin, plot_over_weights, spread
 
-from growprune.files import replacing, write_text
+from growprune.files import write_text
 from growprune.metrics import totals
 from growprune.reports import Record, read_record
 from growprune.reports.record import group_by_recipe
@@ -128,24 +127,17 @@ def scores(runs: Sequence[Record], split: str) -> list[float]:
 
 def plot(groups: Sequence[tuple[str, Sequence[Record]]], path: Path) -> None:
     """Test error against the weights of the recogniser, every seed a point."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for model in PUBLISHED:
-        if model.weights and model.wer:
-            axes.plot(model.weights, model.wer, "kx")
-            axes.annotate(model.name.split(" (")[0], (model.weights, model.wer), fontsize=7)
-    for name, runs in groups:
-        found = [r for r in runs if GREEDY in r.scores]
-        weights = [run.cost.weights.whole for run in found]
-        axes.plot(weights, scores(found, GREEDY), "o", label=name)
-    axes.set_xscale("log")
-    axes.set_xlabel("weights of the recogniser")
-    axes.set_ylabel("test WER, greedy (%)")
-    axes.set_ylim(bottom=0)
-    axes.grid(color="0.9")
-    axes.legend(fontsize=7)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with plot_over_weights(path, "weights of the recogniser", "test WER, greedy (%)") as axes:
+        for model in PUBLISHED:
+            if model.weights and model.wer:
+                axes.plot(model.weights, model.wer, "kx")
+                axes.annotate(model.name.split(" (")[0], (model.weights, model.wer), fontsize=7)
+        for name, runs in groups:
+            found = [r for r in runs if GREEDY in r.scores]
+            weights = [run.cost.weights.whole for run in found]
+            axes.plot(weights, scores(found, GREEDY), "o", label=name)
+        axes.set_xscale("log")
+        axes.set_ylim(bottom=0)
 
 
 if __name__ == "__main__":

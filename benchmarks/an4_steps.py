@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from search import Search, open_runs, read_search
+from tables import plot_over_weights
 
 from growprune.errors import DataError
-from growprune.files import replacing
 from growprune.reports import Record, comparison_table
 
 TRIALS = Path(__file__).with_name("an4-steps.toml")
@@ -112,21 +111,14 @@ def notes(search: Search, trials: Trials) -> str:
 
 def plot(trials: Trials, path: Path) -> None:
     """Dev error against the weights of the recogniser."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for label, names in [*CURVES.items(), *((name, (name,)) for name in DENSE)]:
-        points = [_point(trials[name]) for name in names if name in trials]
-        if points:
-            marker = "x" if label in DENSE else "o"
-            weights, errors, spreads = zip(*points, strict=True)
-            axes.errorbar(weights, errors, spreads, marker=marker, capsize=3, label=label)
-    axes.set_xlabel("weights of the recogniser")
-    axes.set_ylabel("dev WER, greedy (%)")
-    axes.set_ylim(bottom=0)
-    axes.grid(color="0.9")
-    axes.legend(fontsize=7)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with plot_over_weights(path, "weights of the recogniser", "dev WER, greedy (%)") as axes:
+        for label, names in [*CURVES.items(), *((name, (name,)) for name in DENSE)]:
+            points = [_point(trials[name]) for name in names if name in trials]
+            if points:
+                marker = "x" if label in DENSE else "o"
+                weights, errors, spreads = zip(*points, strict=True)
+                axes.errorbar(weights, errors, spreads, marker=marker, capsize=3, label=label)
+        axes.set_ylim(bottom=0)
 
 
 def _point(records: Sequence[Record]) -> tuple[float, float, float]:

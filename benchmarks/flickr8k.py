@@ -15,10 +15,9 @@ from pathlib import Path
 
 import torch
 from captioner_cells import REFERENCE
-from matplotlib.figure import Figure
-from tables import markdown, minutes, origin, spread
+from tables import markdown, minutes, origin, plot_over_weights, spread
 
-from growprune.files import replacing, write_text
+from growprune.files import write_text
 from growprune.metrics import totals
 from growprune.reports import Record, read_record
 from growprune.reports.record import Cost, group_by_recipe
@@ -209,19 +208,14 @@ def notes(groups: Sequence[Group]) -> str:
 
 def plot(groups: Sequence[Group], path: Path) -> None:
     """Test CIDEr-D against the weights of the cell, every seed a point."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for name, runs in groups:
-        found = [run for run in runs if SHOWN in run.scores]
-        weights = [run.cost.weights.recurrent for run in found]
-        axes.plot(weights, scores(found, SHOWN) if found else [], "o", label=name)
-    axes.set_xscale("log")
-    axes.set_xlabel("weights of the recurrent layers")
-    axes.set_ylabel("test CIDEr-D x 100, beam 3")
-    axes.grid(color="0.9")
-    axes.legend(fontsize=7)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with plot_over_weights(
+        path, "weights of the recurrent layers", "test CIDEr-D x 100, beam 3"
+    ) as axes:
+        for name, runs in groups:
+            found = [run for run in runs if SHOWN in run.scores]
+            weights = [run.cost.weights.recurrent for run in found]
+            axes.plot(weights, scores(found, SHOWN) if found else [], "o", label=name)
+        axes.set_xscale("log")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
-"""What the tables of trained models share: Markdown, means over seeds, where a row comes from."""
+"""What pages of trained models share: Markdown, means over seeds, where a row comes from, plots."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from growprune.files import replacing
 from growprune.reports import Record
 
 
@@ -35,3 +41,17 @@ def origin(name: str, runs: Sequence[Record]) -> str:
         f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
         f"{' with local changes' if any(run.dirty for run in runs) else ''}; {machine}"
     )
+
+
+@contextmanager
+def plot_over_weights(path: Path, weights: str, score: str) -> Iterator[Axes]:
+    """Axes to draw on, named so; written as PNG at the end."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    yield axes
+    axes.set_xlabel(weights)
+    axes.set_ylabel(score)
+    axes.grid(color="0.9")
+    axes.legend(fontsize=7)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -16,7 +16,7 @@ from growprune.reports import Record, comparison_table
 
 TRIALS = Path(__file__).with_name("an4-steps.toml")
 WHOLE = "whole"
-DENSE = ("small-dense-lstm", "small-dense-gru", "small-dense-hlstm")
+OTHERS = ("small-dense-lstm", "small-dense-gru", "small-dense-hlstm", "sparse-lstm", "narrower")
 CURVES = {
     "single connections": ("half", WHOLE, "twice"),
     "blocks of 16": ("half-blocks", "blocks"),
@@ -39,13 +39,13 @@ def steps(out: Path) -> str:
     if WHOLE not in trials:
         raise DataError(f"{out / 'steps'}: nothing to compare with; copy {WHOLE}-seed0.json there")
     curves = tuple(chain(*CURVES.values()))
-    others = [name for name in search.trials if name not in (*curves, *DENSE)]
+    changes = [name for name in search.trials if name not in (*curves, *OTHERS)]
     sections = [
         "## What each step and each trick is worth",
-        table(search, trials, (WHOLE, *others)),
+        table(search, trials, (WHOLE, *changes)),
         notes(search, trials),
-        "## Dense networks with as many weights",
-        table(search, trials, (WHOLE, *DENSE)),
+        "## Other networks with as many weights",
+        table(search, trials, (WHOLE, *OTHERS)),
         "## Fewer and more connections",
         table(search, trials, curves),
         "![Dev WER against weights](steps.png)",
@@ -112,10 +112,10 @@ def notes(search: Search, trials: Trials) -> str:
 def plot(trials: Trials, path: Path) -> None:
     """Dev error against the weights of the recogniser."""
     with plot_over_weights(path, "weights of the recogniser", "dev WER, greedy (%)") as axes:
-        for label, names in [*CURVES.items(), *((name, (name,)) for name in DENSE)]:
+        for label, names in [*CURVES.items(), *((name, (name,)) for name in OTHERS)]:
             points = [_point(trials[name]) for name in names if name in trials]
             if points:
-                marker = "x" if label in DENSE else "o"
+                marker = "x" if label in OTHERS else "o"
                 weights, errors, spreads = zip(*points, strict=True)
                 axes.errorbar(weights, errors, spreads, marker=marker, capsize=3, label=label)
         axes.set_ylim(bottom=0)

@@ -84,6 +84,27 @@ def test_seed_is_reproducible_and_its_number_matters():
     assert not torch.equal(first["0.weight"], other["0.weight"])
 
 
+def test_rescaled_seed_varies_as_all_connections_would():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(200, 100), nn.Linear(100, 50))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    overrides = [{"pattern": "1.*", "seed_density": 1.0}]
+    masks = seeded(model, seed_density=0.16, rescale_seed=True, overrides=overrides).masks
+    scaled = torch.where(masks["0.weight"], 2.5 * before["0.weight"], 0.0)
+    torch.testing.assert_close(model[0].weight, scaled)
+    for name in ("0.bias", "1.weight", "1.bias"):
+        assert torch.equal(model.get_parameter(name), before[name])
+    x = torch.randn(500, 200)
+    dense = x @ before["0.weight"].T
+    assert (x @ scaled.T).std() == pytest.approx(float(dense.std()), rel=0.05)
+
+
+def test_rescaling_an_empty_matrix_leaves_zeros():
+    model = two_layers()
+    seeded(model, seed_density=0.001, rescale_seed=True)
+    assert not model[1].weight.any()
+
+
 def test_convolution_is_seen_as_out_times_rest():
     model = nn.Conv2d(3, 4, (5, 2))
     mask = seeded(model, seed_density=0.5, granularity="row").masks["weight"]

@@ -324,6 +324,8 @@ class GrowPrune:
             chance = scores[matrix.name].flatten()
             active = select(chance, torch.ones_like(chance, dtype=torch.bool), counts[matrix.name])
             matrix.activate(distributed.first_rank_mask(active).reshape(matrix.active.shape))
+            if self.plan.rescale_seed:
+                matrix.parameter.data.mul_((matrix.size / max(1, matrix.connections)) ** 0.5)
         self._finish_change("seed")
 
     def _grow(self) -> None:

@@ -153,6 +153,10 @@ class Plan(Settings):
     distribution: Literal["uniform", "erdos_renyi"] = "uniform"
     """How the seed is shared among matrices: the same density everywhere, or a density that
     falls with a matrix's size, proportional to (rows + columns) / (rows * columns)."""
+    rescale_seed: bool = False
+    """Whether the seed's weights are divided by the root of their matrix's density, so that sums
+    of fewer inputs vary as those of all would (Evci et al., arXiv 2010.03533, for each matrix
+    instead of each unit). For weights drawn at random, not for those of a trained model."""
     granularity: Literal["weight", "block", "row", "column"] = "weight"
     """What comes and goes as one: a weight, 16 consecutive rows of a column, a row, a column."""
     scope: Literal["matrix", "model"] = "matrix"

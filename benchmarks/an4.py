@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from an4_steps import steps
+from steps import WHOLE, Steps
 from tables import markdown, minutes, origin, plot_over_weights, spread
 
 from growprune.files import write_text
@@ -27,6 +27,19 @@ from growprune.tasks.speech.task import build_model
 DENSE_WEIGHTS = 50.4e6
 DENSE_RECIPE = "deepspeech2-an4"
 GREEDY, WITH_WORDS = "test", "test/beam 16, 3-gram"
+STEPS = Steps(
+    file=Path(__file__).with_name("an4-steps.toml"),
+    others=("small-dense-lstm", "small-dense-gru", "small-dense-hlstm", "sparse-lstm", "narrower"),
+    curves={
+        "single connections": ("half", WHOLE, "twice"),
+        "blocks of 16": ("half-blocks", "blocks"),
+    },
+    score="wer",
+    column="dev WER",
+    scored="Word error rates",
+    weights="whole",
+    counted="recogniser",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ def main() -> None:
     if any(scores(runs, GREEDY) for _, runs in ranked):
         plot(ranked, args.out / "wer.png")
         text += "\n![Test WER against weights](wer.png)\n"
-    text += steps(args.out)
+    text += STEPS.sections(args.out)
     write_text(args.out / "README.md", text)
     print(text)
 

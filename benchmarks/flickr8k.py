@@ -3,7 +3,8 @@
     python benchmarks/flickr8k.py results/flickr8k/records/*.json --out results/flickr8k
 
 What `benchmarks/captioner_cells.py` and `benchmarks/captioning.py` left in the folder is told as
-well. Everything was chosen on the dev split.
+well. Everything was chosen on the dev split. Where OUT/steps holds records of the trials of
+flickr8k-steps.toml, tables and a plot of dev scores follow.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from captioner_cells import REFERENCE
+from steps import WHOLE, Steps
 from tables import markdown, minutes, origin, plot_over_weights, spread
 
 from growprune.files import write_text
@@ -31,6 +33,20 @@ LSTMS = ("neuraltalk-lstm", "neuraltalk-lstm-2", STACKED)
 SEARCHES = {"greedy": "", "beam 3": "/beam 3", "penalty": "/beam 3, length penalty 0.8"}
 SPLITS = {"dev": "dev", "test": "test", "MSCOCO": "coco_sample: all"}
 SHOWN, SHOWN_COLUMN = "test/beam 3", "test, beam 3"
+
+STEPS = Steps(
+    file=Path(__file__).with_name("flickr8k-steps.toml"),
+    others=("small-dense-lstm", "small-dense-hlstm"),
+    curves={
+        "blocks of 16": ("density-0025", WHOLE, "density-020"),
+        "single connections": ("single-0025", "single", "single-020"),
+    },
+    score="cider_d",
+    column="dev CIDEr-D",
+    scored="CIDEr-D",
+    weights="recurrent",
+    counted="recurrent layers",
+)
 
 Group = tuple[str, Sequence[Record]]
 Factors = Mapping[str, tuple[float, float]]
@@ -74,7 +90,7 @@ def main() -> None:
     for title, file in {"A step of the cell": "cells.md", "A caption": "latency.md"}.items():
         if (args.out / file).exists():
             parts.append(f"## {title}\n\n{(args.out / file).read_text(encoding='utf-8').strip()}")
-    text = "\n\n".join(parts) + "\n"
+    text = "\n\n".join(parts) + "\n" + STEPS.sections(args.out)
     write_text(args.out / "README.md", text)
     print(text)
 

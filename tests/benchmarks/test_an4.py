@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from growprune.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import an4_steps
+import an4
+import steps
 from trial_records import a_record
 
 TRIALS = """
@@ -39,9 +41,9 @@ def out(tmp_path, monkeypatch):
     """A folder with records of some trials."""
     path = tmp_path / "trials.toml"
     path.write_text(TRIALS)
-    monkeypatch.setattr(an4_steps, "TRIALS", path)
+    monkeypatch.setattr(an4, "STEPS", replace(an4.STEPS, file=path))
     (tmp_path / "steps").mkdir()
-    for run in an4_steps.open_runs(an4_steps.read_search(path), tmp_path):
+    for run in steps.open_runs(steps.read_search(path), tmp_path):
         if (run.trial, run.seed) in ERRORS:
             recipe, wer = run.recipe.model_dump(mode="json"), ERRORS[run.trial, run.seed]
             data = {"name": "an4", "splits": {"dev": {"utterances": 104}}}
@@ -52,7 +54,7 @@ def out(tmp_path, monkeypatch):
 
 
 def test_the_tables_by_hand(out):
-    text = an4_steps.steps(out)
+    text = an4.STEPS.sections(out)
     tables = [
         [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")]
         for section in text.split("\n## ")[1:]
@@ -60,9 +62,9 @@ def test_the_tables_by_hand(out):
     head = ["trial", "what", "seeds", "weights", "dev WER"]
     whole = ["whole", "everything", "0, 1", "474 k", "11.0 ± 1.4 %"]
     assert [rows[0] for rows in tables] == [head] * 3
-    steps, dense, curves = (rows[2:] for rows in tables)
-    assert steps == [whole, ["no-noise", "no noise", "0, 1", "474 k", "15.0 ± 0.0 % (+4.0)"]]
-    assert dense == [whole, ["small-dense-gru", "a GRU", "0", "474 k", "9.0 % (-2.0)"]]
+    changes, others, curves = (rows[2:] for rows in tables)
+    assert changes == [whole, ["no-noise", "no noise", "0, 1", "474 k", "15.0 ± 0.0 % (+4.0)"]]
+    assert others == [whole, ["small-dense-gru", "a GRU", "0", "474 k", "9.0 % (-2.0)"]]
     assert curves == [["half", "", "0", "250 k", "20.0 % (+9.0)"], whole]
     assert "dev (104 utterances)" in text
     assert "`an4-lstm` with `training.epochs=20`" in text
@@ -72,15 +74,15 @@ def test_the_tables_by_hand(out):
 
 
 def test_points_are_of_the_weights_the_mean_and_the_spread(out):
-    trials = an4_steps.read_trials(an4_steps.read_search(an4_steps.TRIALS), out / "steps")
-    assert an4_steps._point(trials["whole"]) == pytest.approx((474_000, 11.0, 2**0.5))
-    assert an4_steps._point(trials["half"]) == pytest.approx((250_000, 20.0, 0.0))
+    trials = an4.STEPS.read(steps.read_search(an4.STEPS.file), out / "steps")
+    assert an4.STEPS.point(trials["whole"]) == pytest.approx((474_000, 11.0, 2**0.5))
+    assert an4.STEPS.point(trials["half"]) == pytest.approx((250_000, 20.0, 0.0))
 
 
 def test_without_records_there_is_nothing(out):
     for path in (out / "steps").iterdir():
         path.unlink()
-    assert an4_steps.steps(out) == ""
+    assert an4.STEPS.sections(out) == ""
     assert not (out / "steps.png").exists()
 
 
@@ -88,11 +90,11 @@ def test_what_cannot_be_compared_is_named(out):
     record = out / "steps" / "half-seed0.json"
     record.rename(record.with_name("none-seed0.json"))
     with pytest.raises(DataError, match=r"none-seed0\.json: not of a trial that trials\.toml has"):
-        an4_steps.steps(out)
+        an4.STEPS.sections(out)
     record.with_name("none-seed0.json").rename(record.with_name("later-seed0.json"))
     with pytest.raises(DataError, match=r"later-seed0\.json: not of a trial"):
-        an4_steps.steps(out)
+        an4.STEPS.sections(out)
     for path in (out / "steps").glob("[lw]*.json"):
         path.unlink()
     with pytest.raises(DataError, match=r"copy whole-seed0\.json there"):
-        an4_steps.steps(out)
+        an4.STEPS.sections(out)

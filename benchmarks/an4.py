@@ -38,7 +38,7 @@ STEPS = Steps(
     column="dev WER",
     scored="Word error rates",
     weights="whole",
-    counted="recogniser",
+    counted="whole recogniser",
 )
 
 

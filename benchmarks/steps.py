@@ -69,7 +69,7 @@ class Steps:
             self.table(search, trials, (WHOLE, *self.others)),
             "## Fewer and more connections",
             self.table(search, trials, tuple(points)),
-            f"![{self.column} against weights](steps.png)",
+            f"![{_capital(self.column)} against weights](steps.png)",
         ]
         self.plot(trials, out / "steps.png")
         return "\n" + "\n\n".join(sections) + "\n"

@@ -36,7 +36,7 @@ SHOWN, SHOWN_COLUMN = "test/beam 3", "test, beam 3"
 
 STEPS = Steps(
     file=Path(__file__).with_name("flickr8k-steps.toml"),
-    others=("small-dense-lstm", "small-dense-hlstm"),
+    others=("small-dense-lstm", "small-dense-hlstm", "narrower"),
     curves={
         "blocks of 16": ("density-0025", WHOLE, "density-020"),
         "single connections": ("single-0025", "single", "single-020"),

@@ -110,7 +110,9 @@ def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
     assert final_densities(whole.plan) == [0.0875, 1.0, 1.0, 1.0]
     for trial, recipe in runs.items():
         densities = final_densities(recipe.plan)
-        if trial.endswith(("-0025", "-020")):
+        if trial == "narrower":
+            assert densities == [0.175, 1.0, 1.0, 1.0]
+        elif trial.endswith(("-0025", "-020")):
             assert densities == [float(f"0.{trial.split('-0')[1]}"), 1.0, 1.0, 1.0]
         elif trial.startswith(("dense", "small-dense")):
             assert densities == [1.0]

@@ -173,5 +173,20 @@ def test_the_script_trains_scores_and_goes_on(tmp_path):
                        for s in (0, 1)]  # fmt: skip
     assert lines[-1].endswith("neuraltalk-lstm-seed1.json --out results/flickr8k")
     assert len(lines) == 2 + 4 * 7
+    del environment["TEACHERS"]
+    taught = [line for line in said() if line.startswith("train")]
+    settings = (
+        "training.epochs=10",
+        "loss.self_critical_epochs=0",
+        "training.optimizer.final_epochs=0",
+    )
+    for number in (1, 2):
+        assert taught[1 + number] == (
+            f"train neuraltalk-lstm --data ../fk --features features --out "
+            f"runs/unrewarded-lstm-seed{number} --seed {number} --resume"
+            + "".join(f" --set {setting}" for setting in settings)
+        )
+    assert "['runs/unrewarded-lstm-seed1', 'runs/unrewarded-lstm-seed2']" in taught[-1]
+    environment["TEACHERS"] = "neuraltalk-lstm-seed0 neuraltalk-lstm-seed1"
     again = said()
     assert [line.split()[0] for line in again[:-1]] == ["train"] * 4  # what is scored stays so

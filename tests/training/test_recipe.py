@@ -43,6 +43,7 @@ def test_a_record_older_than_a_setting_is_of_a_recipe_with_its_default():
     table = recipe.model_dump(mode="json")
     assert table["model"]["recurrent"].pop("cell") == "lstm"
     assert recipe.is_of(table)
+    assert recipe.is_of(table | {"summary": "told otherwise"})
     gru = ["model.recurrent.cell=gru"]
     assert not open_recipe("an4-lstm", gru).is_of(table)
     table["model"]["recurrent"]["cells"] = "lstm"

@@ -111,9 +111,12 @@ class Recipe(Settings):
     """How to grow and prune; without it training is dense."""
 
     def is_of(self, table: Mapping[str, Any]) -> bool:
-        """Whether a record's table is this recipe; settings younger than it have their defaults."""
+        """Whether a record's table is this recipe, but for its summary.
+
+        Settings younger than the record have their defaults.
+        """
         try:
-            return type(self).model_validate(table) == self
+            return type(self).model_validate({**table, "summary": self.summary}) == self
         except ValidationError:
             return False
 

@@ -481,7 +481,8 @@ int main() {
                 Sample two({{5}, {}, {14, 3}, {6, 25, 4}}, density, for_two, reverse);
                 Sample three({{}, {}, {}, {}}, density, for_three, reverse);
                 for (const DenseLanes *dense : products) {
-                    for (const int threads : {1, 2, 5}) check(*kernels, *dense, two, threads, 2, threads == 1);
+                    for (const int threads : {1, 2, 5})
+                        check(*kernels, *dense, two, threads, 2, threads == 1);
                     check(*kernels, *dense, three, 2, 3, false);
                 }
             }

@@ -249,7 +249,7 @@ struct BoundLayer {
     TrainingLayer layer;
 };
 
-void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, const Rows &h,
+void train_forward(const BoundLayer &bound, const Batch &batch, const Rows &x, const Rows &h,
                    const Rows &c, const std::optional<Floats> &bias,
                    const std::vector<std::vector<std::optional<Floats>>> &later_biases,
                    const BoundTape &tape, const Lanes2 &outputs, const Lanes2 &last_h,
@@ -261,7 +261,7 @@ void train_forward(const BoundLayer &bound, const Steps &steps, const Rows &x, c
     }
     const Tape view = tape.view();
     nb::gil_scoped_release release;
-    bound.layer.forward(steps, x.data(), h.data(), c.data(), data_or_null(bias), biases,
+    bound.layer.forward(batch, x.data(), h.data(), c.data(), data_or_null(bias), biases,
                         view, outputs.data(), last_h.data(), last_c.data(), threads);
 }
 
@@ -272,7 +272,7 @@ using WeightToLearn =
 using DenseToLearn = std::tuple<bool, Lanes2, Lanes2, Lanes2>;
 using BiasToLearn = std::pair<Lanes2, Array<float, 1>>;
 
-void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &doutputs,
+void train_backward(const BoundLayer &bound, const Batch &batch, const Rows &doutputs,
                     const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
                     const Lanes2 &first, const Nested &stages, const std::vector<Lanes2> &gates,
                     const std::vector<WeightToLearn> &weights,
@@ -281,21 +281,18 @@ void train_backward(const BoundLayer &bound, const Steps &steps, const Rows &dou
                     const Lanes2 &dh, const Lanes2 &dc, int threads) {
     const Tape view = tape.view();
     const Deltas deltas = {record_of(first), per_stage(stages), records_of(gates)};
-    std::vector<ConnectionGradient> of_weights;
+    Gradients gradients;
     for (const auto &[connections, delta, value, vector, matrix] : weights)
-        of_weights.push_back({connections, record_of(delta), record_of(value), vector.data(),
-                              matrix.data()});
-    std::vector<DenseGradient> of_dense;
+        gradients.weights.push_back({connections, record_of(delta), record_of(value), vector.data(),
+                                     matrix.data()});
     for (const auto &[rounded, delta, value, gradient] : dense_weights)
-        of_dense.push_back(
+        gradients.dense_weights.push_back(
             {&bound.dense(rounded), record_of(delta), record_of(value), gradient.data()});
-    std::vector<BiasGradient> of_biases;
     for (const auto &[delta, gradient] : biases)
-        of_biases.push_back({record_of(delta), gradient.data()});
+        gradients.biases.push_back({record_of(delta), gradient.data()});
     nb::gil_scoped_release release;
-    bound.layer.backward(steps, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
-                         of_weights, of_dense, of_biases, dx ? dx->data() : nullptr, dh.data(), dc.data(),
-                         threads);
+    bound.layer.backward(batch, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
+                         gradients, dx ? dx->data() : nullptr, dh.data(), dc.data(), threads);
 }
 
 // Matrices, (rows, columns), and vectors of their active connections; one of each pair is written.
@@ -325,27 +322,24 @@ void bind_training(nb::module_ &module) {
                                         static_cast<int>(mask.shape(1)));
              })
         .def_prop_ro("count", [](const Connections &c) { return c.by(false).indices.size(); });
-    nb::class_<Steps>(module, "Steps")
+    nb::class_<Batch>(module, "Batch")
         .def("__init__",
-             [](Steps *self, const Array<const int64_t, 1> &batch_sizes, bool reverse) {
-                 new (self) Steps(batch_sizes.data(), static_cast<int>(batch_sizes.shape(0)),
-                                  reverse);
-             })
-        .def_prop_ro("lanes", &Steps::all_lanes)
-        .def_prop_ro("most_chunk_lanes", &Steps::most_chunk_lanes)
-        .def_prop_ro("chunks",
-                     [](const Steps &steps) {
-                         std::vector<std::pair<int64_t, int>> found;
-                         for (const Chunk &chunk : steps.chunks)
-                             found.emplace_back(chunk.first_lane, chunk.lanes);
-                         return found;
-                     })
+             [](Batch *self, const Array<const int64_t, 1> &batch_sizes, bool reverse,
+                int most_parts) {
+                 new (self) Batch(batch_sizes.data(), static_cast<int>(batch_sizes.shape(0)),
+                                  reverse, most_parts);
+             },
+             "batch_sizes"_a, "reverse"_a, "most_parts"_a)
+        .def_prop_ro("parts", [](const Batch &batch) { return batch.parts().size(); })
+        .def_prop_ro("lanes", &Batch::all_lanes)
+        .def_prop_ro("chunk_lanes", &Batch::chunk_lanes)
         .def("dropout",
-             [](const Steps &steps, const Path &path, uint64_t seed, float keep, const Lanes2 &to,
+             [](const Batch &batch, const Path &path, uint64_t seed, float keep, const Lanes2 &to,
                 int threads) {
                  nb::gil_scoped_release release;
                  together(threads, [&](const Member &member) {
-                     draw_dropout(*path.kernels, steps, seed, keep, record_of(to), member);
+                     for (const Steps &steps : batch.parts())
+                         draw_dropout(*path.kernels, steps, seed, keep, record_of(to), member);
                  });
              },
              "path"_a, "seed"_a, "keep"_a, "to"_a.noconvert(), "threads"_a);
@@ -367,10 +361,10 @@ void bind_training(nb::module_ &module) {
     nb::class_<BoundLayer>(module, "TrainingLayer")
         .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float,
                       bool>())
-        .def("forward", train_forward, "steps"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
+        .def("forward", train_forward, "batch"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
              "later_biases"_a, "tape"_a, "outputs"_a.noconvert(), "last_h"_a.noconvert(),
              "last_c"_a.noconvert(), "threads"_a)
-        .def("backward", train_backward, "steps"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
+        .def("backward", train_backward, "batch"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
              "tape"_a, "first"_a.noconvert(), "stages"_a.noconvert(), "gates"_a.noconvert(),
              "weights"_a.noconvert(), "dense_weights"_a.noconvert(), "biases"_a.noconvert(),
              "dx"_a.noconvert().none(), "dh"_a.noconvert(), "dc"_a.noconvert(), "threads"_a);

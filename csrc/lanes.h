@@ -113,9 +113,10 @@ struct LaneKernels {
     void (*activate_back)(LaneArray gradient, float slope, LaneArray scales, LaneArray value,
                           LaneArray delta, int begin, int end, int lanes);
     // to = 1 / keep or 0, as growprune.native.training.dropout_kept draws them: `to` is a step's units,
-    // all of a layer, and `first_row` the row in memory of its first lane.
-    void (*dropout)(LaneArray to, int units, int lanes, int64_t first_row, uint64_t seed,
-                    float keep);
+    // all of a layer, `first_row` the row in memory of its first lane and `row_step` the rows from a lane
+    // to the next.
+    void (*dropout)(LaneArray to, int units, int lanes, int64_t first_row, int row_step,
+                    uint64_t seed, float keep);
     // out[e] += the sum over lanes of delta[row] * x[indices[e]] for the connections of each row.
     void (*dots)(const int32_t *starts, const int32_t *indices, int begin, int end, LaneArray delta,
                  LaneArray x, int lanes, float *out);

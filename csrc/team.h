@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 namespace growprune {
 
@@ -77,6 +78,19 @@ struct Member {
         return {static_cast<int>(until(number)), static_cast<int>(until(number + 1))};
     }
 };
+
+using Barriers = std::vector<Barrier>;
+
+// Deals out parts of the work, one for each barrier, which need not wait for each other. Each is done by
+// some of the team's members, as a team of their own, or a member does several: calls work(part, member
+// of the part's team).
+template <class Work> void apart(const Member &member, Barriers &barriers, const Work &work) {
+    const int parts = static_cast<int>(barriers.size());
+    for (int part = member.number % parts; part < parts; part += member.members) {
+        const int members = (member.members - part + parts - 1) / parts;
+        work(part, Member{member.number / parts, std::max(1, members), barriers[part]});
+    }
+}
 
 // A team of at most so many threads, the caller's among them, calls run(work, member).
 void run_team(int most, void (*run)(const void *work, const Member &member), const void *work);

@@ -35,15 +35,20 @@ void copy_lanes(LaneArray from, LaneArray to, int begin, int end, int lanes) {
     for (int u = begin; u < end; ++u) std::copy_n(from.unit(u), lanes, to.unit(u));
 }
 
-// Rows of a step and its lanes, for some units; the lanes' array begins at the step.
-void transpose_in(const LaneKernels &kernels, const float *rows, int units, int begin, int end,
-                  LaneArray to, int live) {
-    kernels.transpose(rows + begin, units, live, end - begin, to.unit(begin), to.stride);
+// Rows of a step and its lanes, for some units; the lanes' array begins at the step, `rows` with the
+// batch's.
+void transpose_in(const LaneKernels &kernels, const Steps &steps, int t, const float *rows,
+                  int units, std::pair<int, int> some, LaneArray to) {
+    const auto [begin, end] = some;
+    kernels.transpose(rows + steps.first_row[t] * units + begin, int64_t{steps.row_step} * units,
+                      steps.live[t], end - begin, to.unit(begin), to.stride);
 }
 
-void transpose_out(const LaneKernels &kernels, LaneArray from, float *rows, int units, int begin,
-                   int end, int live) {
-    kernels.transpose(from.unit(begin), from.stride, end - begin, live, rows + begin, units);
+void transpose_out(const LaneKernels &kernels, const Steps &steps, int t, LaneArray from,
+                   float *rows, int units, std::pair<int, int> some) {
+    const auto [begin, end] = some;
+    kernels.transpose(from.unit(begin), from.stride, end - begin, steps.live[t],
+                      rows + steps.first_row[t] * units + begin, int64_t{steps.row_step} * units);
 }
 
 size_t whole(int n, int piece) { return (n + piece - 1) / piece * piece; }
@@ -102,6 +107,47 @@ void clear(const ConnectionGradient &one, const Member &member) {
     const std::vector<int32_t> &starts = one.connections->by(false).starts;
     std::fill(one.vector + starts[begin], one.vector + starts[end], 0.0f);
 }
+
+// Gradients of which every part of a batch has its own, the first part those that are wanted.
+class GradientsByPart {
+  public:
+    GradientsByPart(const Gradients &wanted, size_t parts) : all_(parts, wanted) {
+        for (size_t p = 1; p < parts; ++p) {
+            for (ConnectionGradient &one : all_[p].weights)
+                one.vector = room(one.vector, one.connections->by(false).indices.size());
+            for (DenseGradient &one : all_[p].dense_weights)
+                one.gradient = room(one.gradient, size_t(one.delta.units) * one.value.units);
+            for (BiasGradient &one : all_[p].biases)
+                one.gradient = room(one.gradient, one.delta.units);
+        }
+    }
+
+    const Gradients &of(size_t part) const { return all_[part]; }
+
+    // A member's share of all, added to what is wanted.
+    void add_up(const Member &member) const {
+        for (const Addend &one : addends_) {
+            const auto [begin, end] = member.share(static_cast<int>(one.n), LANES);
+            const float *from = one.memory.data();
+            for (int i = begin; i < end; ++i) one.to[i] += from[i];
+        }
+    }
+
+  private:
+    struct Addend {
+        float *to;
+        size_t n;
+        Memory memory;
+    };
+
+    float *room(float *to, size_t n) {
+        addends_.push_back({to, n, Memory(n)});
+        return addends_.back().memory.data();
+    }
+
+    std::vector<Gradients> all_;
+    std::vector<Addend> addends_;
+};
 
 // A member's share of a matrix, from the vector.
 void place(const ConnectionGradient &one, const Member &member) {
@@ -257,11 +303,12 @@ void LaneWeights::fill_bands(const Member &member) {
     }
 }
 
-Steps::Steps(const int64_t *batch_sizes, int count, bool reverse) : reverse(reverse) {
-    int64_t row = 0, lane = 0;
-    for (int t = 0; t < count; ++t) {
-        live.push_back(static_cast<int>(batch_sizes[t]));
-        lanes.push_back(static_cast<int>(whole_lanes(batch_sizes[t])));
+Steps::Steps(const int64_t *batch_sizes, int count, bool reverse, int part, int parts)
+    : reverse(reverse), row_step(parts) {
+    int64_t row = part, lane = 0;
+    for (int t = 0; t < count && part < batch_sizes[t]; ++t) {
+        live.push_back(static_cast<int>((batch_sizes[t] - part + parts - 1) / parts));
+        lanes.push_back(static_cast<int>(whole_lanes(live[t])));
         first_row.push_back(row);
         first_lane.push_back(lane);
         const bool new_chunk = chunks.empty() || chunks.back().lanes + lanes[t] > CHUNK;
@@ -275,6 +322,17 @@ Steps::Steps(const int64_t *batch_sizes, int count, bool reverse) : reverse(reve
         row += batch_sizes[t];
         lane += lanes[t];
     }
+    all_lanes = lane;
+}
+
+void Steps::follow(int64_t lanes, int64_t chunk_lanes) {
+    for (int64_t &lane : first_lane) lane += lanes;
+    for (Chunk &chunk : chunks) chunk.first_lane += lanes;
+    first_chunk_lane = chunk_lanes;
+}
+
+int64_t Steps::own_lanes() const {
+    return std::accumulate(lanes.begin(), lanes.end(), int64_t{0});
 }
 
 int Steps::most_chunk_lanes() const {
@@ -289,13 +347,35 @@ int Steps::most_piece_lanes() const {
     return most;
 }
 
+Batch::Batch(const int64_t *batch_sizes, int count, bool reverse, int most_parts) {
+    int64_t even = 0;
+    for (int t = 0; t < count; ++t) even += whole_lanes(batch_sizes[t]);
+    for (int parts = most_parts; parts_.empty(); --parts) {
+        if (most_parts % parts) continue;
+        for (int part = 0; part < parts; ++part)
+            parts_.emplace_back(batch_sizes, count, reverse, part, parts);
+        const int64_t longest = parts_[0].own_lanes();
+        if (parts > 1 && 5 * parts * longest > 6 * even) parts_.clear();
+    }
+    int64_t lanes = 0, chunk_lanes = 0;
+    for (Steps &steps : parts_) {
+        steps.follow(lanes, chunk_lanes);
+        lanes += steps.own_lanes();
+        chunk_lanes += steps.most_chunk_lanes();
+    }
+    for (Steps &steps : parts_) steps.all_lanes = lanes;
+}
+
+int64_t Batch::chunk_lanes() const {
+    return parts_.back().first_chunk_lane + parts_.back().most_chunk_lanes();
+}
+
 void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
                    const Member &member) {
     const auto [begin, end] = member.share(to.units, LANES);
     for (int t = 0; t < steps.count(); ++t) {
         const LaneArray step = steps.of(to, t);
-        const float *from = rows + steps.first_row[t] * to.units;
-        transpose_in(kernels, from, to.units, begin, end, step, steps.live[t]);
+        transpose_in(kernels, steps, t, rows, to.units, {begin, end}, step);
         for (int u = begin; u < end; ++u)
             std::fill(step.unit(u) + steps.live[t], step.unit(u) + steps.lanes[t], 0.0f);
     }
@@ -305,8 +385,8 @@ void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, flo
                   const Member &member) {
     const auto [begin, end] = member.share(steps.count());
     for (int t = begin; t < end; ++t)
-        kernels.lanes.dropout(steps.of(to, t), to.units, steps.lanes[t], steps.first_row[t], seed,
-                              keep);
+        kernels.lanes.dropout(steps.of(to, t), to.units, steps.lanes[t], steps.first_row[t],
+                              steps.row_step, seed, keep);
 }
 
 TrainingLayer::TrainingLayer(const Kernels &kernels, const DenseLanes &dense, const Weights &ih,
@@ -331,35 +411,54 @@ std::vector<int> TrainingLayer::first_widths() const {
     return widths;
 }
 
-// A forward pass, which the members of a team make together: each computes some units of every layer,
-// and all wait where one needs what another has computed.
+// A layer's matrices as a pass multiplies with them: forwards all gates' first stages one by one,
+// backwards transposed.
+struct TrainingLayer::Matrices {
+    Matrices(const TrainingLayer &layer, bool transposed)
+        : ih(of(layer, layer.ih_, transposed, layer.first_widths())),
+          hh(of(layer, layer.hh_, transposed, layer.first_widths())) {
+        for (const auto &gate : layer.later_) {
+            later.emplace_back();
+            for (const Weights &weights : gate)
+                later.back().push_back(of(layer, weights, transposed, {weights.rows}));
+        }
+    }
+
+    static LaneWeights of(const TrainingLayer &layer, const Weights &weights, bool transposed,
+                          const std::vector<int> &parts) {
+        return {weights, transposed, transposed ? std::vector<int>{weights.columns} : parts,
+                layer.kernels_.lanes, layer.dense_};
+    }
+
+    void fill(bool with_inputs, const Member &member) {
+        if (with_inputs) ih.fill(member);
+        hh.fill(member);
+        for (auto &gate : later)
+            for (LaneWeights &weights : gate) weights.fill(member);
+    }
+
+    LaneWeights ih, hh;
+    std::vector<std::vector<LaneWeights>> later;
+};
+
+// A forward pass through a part of the batch, which the members of a team make together: each computes
+// some units of every layer, and all wait where one needs what another has computed.
 struct TrainingLayer::Forward {
-    Forward(const TrainingLayer &layer, const Steps &steps, const Tape &tape)
+    Forward(const TrainingLayer &layer, const Matrices &matrices, const Steps &steps,
+            const Tape &tape)
         : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
-          tape(tape), ih(layer.ih_, false, layer.first_widths(), kernels, dense),
-          hh(layer.hh_, false, layer.first_widths(), kernels, dense),
+          tape(tape), ih(matrices.ih), hh(matrices.hh), later(matrices.later),
           first_rows(running_sums(layer.first_widths())), all(steps.lanes[0]),
-          x_places(dense.numbers > 1 ? dense.places(tape.x.units) * steps.all_lanes() : 0),
+          x_places(dense.numbers > 1 ? dense.places(tape.x.units) * tape.x.lanes : 0),
           first(static_cast<size_t>(layer.first_units()) * steps.most_piece_lanes()),
           h{{dense, layer.hidden(), all}, {dense, layer.hidden(), all}},
           c(layer.hidden() * static_cast<size_t>(all)) {
         for (int k = 0; k < GATES; ++k) {
-            later.emplace_back();
             near.emplace_back();
-            for (const Weights &weights : layer.later_[k]) {
-                later[k].emplace_back(weights, false, std::vector<int>{weights.rows}, kernels,
-                                      dense);
+            for (const Weights &weights : layer.later_[k])
                 near[k].emplace_back(dense, weights.columns, all);
-            }
             sums.emplace_back(layer.depth(k) ? layer.hidden() * static_cast<size_t>(all) : 0);
         }
-    }
-
-    void fill(const Member &member) {
-        ih.fill(member);
-        hh.fill(member);
-        for (auto &gate : later)
-            for (LaneWeights &weights : gate) weights.fill(member);
     }
 
     // The rows of a gate's stage that a member computes.
@@ -439,13 +538,35 @@ struct TrainingLayer::Forward {
         lay_places(dense, after(i), u0, u1, all);
     }
 
+    void run(const float *x, const float *h0, const float *c0, const float *bias,
+             const Biases &later_biases, float *outputs, float *last_h, float *last_c,
+             const Member &member) {
+        const int H = layer.hidden();
+        const std::pair<int, int> own = member.share(H, GROUP);
+        inputs(x, member);
+        transpose_in(kernels, steps, 0, h0, H, own, before(0).exact);
+        lay_places(dense, before(0), own.first, own.second, all);
+        transpose_in(kernels, steps, 0, c0, H, own, c.array(all));
+        member.wait();
+        for (int i = 0; i < steps.count(); ++i) {
+            const int t = steps.at(i);
+            if (steps.begins(steps.piece_of_step, i)) add_inputs(steps.piece_of(t), bias, member);
+            hidden_layers(i, later_biases, member);
+            cell(i, member);
+            transpose_out(kernels, steps, t, after(i).exact, outputs, H, own);
+            member.wait();
+        }
+        transpose_out(kernels, steps, 0, before(steps.count()).exact, last_h, H, own);
+        transpose_out(kernels, steps, 0, c.array(all), last_c, H, own);
+    }
+
     const TrainingLayer &layer;
     const LaneKernels &kernels;
     const DenseLanes &dense;
     const Steps &steps;
     const Tape &tape;
-    LaneWeights ih, hh;
-    std::vector<std::vector<LaneWeights>> later;
+    const LaneWeights &ih, &hh;
+    const std::vector<std::vector<LaneWeights>> &later;
     std::vector<int> first_rows;
     int all; // lanes of what lies close together: of the first step
     Memory x_places;
@@ -456,44 +577,30 @@ struct TrainingLayer::Forward {
     std::vector<Lines> sums;                // of gates with hidden layers
 };
 
-void TrainingLayer::forward(const Steps &steps, const float *x, const float *h, const float *c,
+void TrainingLayer::forward(const Batch &batch, const float *x, const float *h, const float *c,
                             const float *bias, const Biases &later_biases, const Tape &tape,
                             float *outputs, float *last_h, float *last_c, int threads) const {
-    Forward pass(*this, steps, tape);
-    const LaneKernels &kernels = kernels_.lanes;
-    const int batch = steps.live[0], H = hidden();
-
+    Matrices matrices(*this, false);
+    std::vector<Forward> passes;
+    passes.reserve(batch.parts().size());
+    for (const Steps &steps : batch.parts()) passes.emplace_back(*this, matrices, steps, tape);
+    Barriers barriers(passes.size());
     together(threads, [&](const Member &member) {
-        const auto [u0, u1] = member.share(H, GROUP);
-        pass.fill(member);
-        pass.inputs(x, member);
-        transpose_in(kernels, h, H, u0, u1, pass.before(0).exact, batch);
-        lay_places(pass.dense, pass.before(0), u0, u1, pass.all);
-        transpose_in(kernels, c, H, u0, u1, pass.c.array(pass.all), batch);
+        matrices.fill(true, member);
         member.wait();
-        for (int i = 0; i < steps.count(); ++i) {
-            const int t = steps.at(i);
-            if (steps.begins(steps.piece_of_step, i))
-                pass.add_inputs(steps.piece_of(t), bias, member);
-            pass.hidden_layers(i, later_biases, member);
-            pass.cell(i, member);
-            transpose_out(kernels, pass.after(i).exact, outputs + steps.first_row[t] * H, H, u0, u1,
-                          steps.live[t]);
-            member.wait();
-        }
-        transpose_out(kernels, pass.before(steps.count()).exact, last_h, H, u0, u1, batch);
-        transpose_out(kernels, pass.c.array(pass.all), last_c, H, u0, u1, batch);
+        apart(member, barriers, [&](int part, const Member &within) {
+            passes[part].run(x, h, c, bias, later_biases, outputs, last_h, last_c, within);
+        });
     });
 }
 
 // A backward pass, made by a team likewise.
 struct TrainingLayer::Backward {
-    Backward(const TrainingLayer &layer, const Steps &steps, const Tape &tape, const Deltas &deltas,
-             const std::vector<DenseGradient> &dense_weights)
+    Backward(const TrainingLayer &layer, const Matrices &matrices, const Steps &steps,
+             const Tape &tape, const Deltas &deltas, const Gradients &gradients)
         : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
-          tape(tape), deltas(deltas), ih(layer.ih_, true, {layer.input()}, kernels, dense),
-          hh(layer.hh_, true, {layer.hidden()}, kernels, dense),
-          first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
+          tape(tape), deltas(deltas), gradients(gradients), ih(matrices.ih), hh(matrices.hh),
+          later(matrices.later), first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
           dinput(static_cast<size_t>(layer.input()) * steps.most_piece_lanes()),
           first(static_cast<size_t>(layer.first_units()) * stride) {
         const size_t state = layer.hidden() * static_cast<size_t>(stride);
@@ -502,24 +609,13 @@ struct TrainingLayer::Backward {
             first_places = Lines(static_cast<size_t>(dense.places(layer.first_units())) *
                                  steps.most_piece_lanes());
         for (int k = 0; k < GATES; ++k) {
-            later.emplace_back();
             near.emplace_back();
-            for (const Weights &weights : layer.later_[k]) {
-                later[k].emplace_back(weights, true, std::vector<int>{weights.columns}, kernels,
-                                      dense);
+            for (const Weights &weights : layer.later_[k])
                 near[k].emplace_back(dense, weights.rows, stride);
-            }
         }
-        for (const DenseGradient &one : dense_weights)
+        for (const DenseGradient &one : gradients.dense_weights)
             panels.emplace_back(steps.most_chunk_lanes() / one.dense->numbers *
                                 whole(one.value.units, one.dense->panel));
-    }
-
-    void fill(bool with_inputs, const Member &member) {
-        if (with_inputs) ih.fill(member);
-        hh.fill(member);
-        for (auto &gate : later)
-            for (LaneWeights &weights : gate) weights.fill(member);
     }
 
     // Gradients of the sums that a gate's stage gives, 0 being its first: of the step, and for
@@ -603,14 +699,13 @@ struct TrainingLayer::Backward {
         ih.product(0, {begin, end}, {steps.of(deltas.first, t0), steps.in_piece(first_places, t0)},
                    nullptr, false, steps.in_piece(dinput, t0), piece.lanes);
         for (int t = piece.first_step; t < piece.end_step; ++t)
-            transpose_out(kernels, steps.in_piece(dinput, t), dx + steps.first_row[t] * input,
-                          input, begin, end, steps.live[t]);
+            transpose_out(kernels, steps, t, steps.in_piece(dinput, t), dx, input, {begin, end});
     }
 
     // A chunk's share of the gradients of all connections: panels first, made by all, then groups of
     // rows.
-    void dense_parameters(const Chunk &chunk, const std::vector<DenseGradient> &weights,
-                          bool is_first, const Member &member) {
+    void dense_parameters(const Chunk &chunk, bool is_first, const Member &member) {
+        const std::vector<DenseGradient> &weights = gradients.dense_weights;
         for (size_t w = 0; w < weights.size(); ++w) {
             const DenseGradient &one = weights[w];
             const int panel = one.dense->panel, places = chunk.lanes / one.dense->numbers;
@@ -634,20 +729,52 @@ struct TrainingLayer::Backward {
     }
 
     // A chunk's share of the weights' gradients.
-    void parameters(const Chunk &chunk, const std::vector<ConnectionGradient> &weights,
-                    const std::vector<BiasGradient> &biases, const Member &member) {
-        for (size_t w = 0; w < weights.size(); ++w) {
-            const Connections::Order &order = weights[w].connections->by(false);
-            const auto [begin, end] = weights[w].connections->share(member);
+    void parameters(const Chunk &chunk, const Member &member) {
+        for (const ConnectionGradient &one : gradients.weights) {
+            const Connections::Order &order = one.connections->by(false);
+            const auto [begin, end] = one.connections->share(member);
             kernels.dots(order.starts.data(), order.indices.data(), begin, end,
-                         steps.of(weights[w].delta, chunk), steps.of(weights[w].value, chunk),
-                         chunk.lanes, weights[w].vector);
+                         steps.of(one.delta, chunk), steps.of(one.value, chunk), chunk.lanes,
+                         one.vector);
         }
-        for (const BiasGradient &bias : biases) {
+        for (const BiasGradient &bias : gradients.biases) {
             const auto [begin, end] = member.share(bias.delta.units);
             kernels.sums(steps.of(bias.delta, chunk), begin, end, chunk.lanes, bias.gradient);
         }
         member.wait();
+    }
+
+    void clear_gradients(const Member &member) {
+        for (const ConnectionGradient &one : gradients.weights) clear(one, member);
+        for (const BiasGradient &bias : gradients.biases) {
+            const auto [begin, end] = member.share(bias.delta.units);
+            std::fill(bias.gradient + begin, bias.gradient + end, 0.0f);
+        }
+    }
+
+    void run(const float *doutputs, const float *dlast_h, const float *dlast_c, float *dx,
+             float *dh0, float *dc0, const Member &member) {
+        const int H = layer.hidden();
+        const std::pair<int, int> own = member.share(H, GROUP);
+        clear_gradients(member);
+        transpose_in(kernels, steps, 0, dlast_h, H, own, dh.array(stride));
+        transpose_in(kernels, steps, 0, dlast_c, H, own, dc.array(stride));
+        for (int i = steps.count() - 1; i >= 0; --i) {
+            const int t = steps.at(i);
+            transpose_in(kernels, steps, t, doutputs, H, own, doutput.array(stride));
+            cell(t, member);
+            hidden_layers(t, member);
+            state(t, member);
+            if (dx && steps.begins(steps.piece_of_step, i)) inputs(steps.piece_of(t), dx, member);
+            if (steps.begins(steps.chunk_of_step, i)) {
+                const int chunk = steps.chunk_of_step[t];
+                const bool is_first = chunk == steps.chunk_of_step[steps.at(steps.count() - 1)];
+                dense_parameters(steps.chunks[chunk], is_first, member);
+                parameters(steps.chunks[chunk], member);
+            }
+        }
+        transpose_out(kernels, steps, 0, dh.array(stride), dh0, H, own);
+        transpose_out(kernels, steps, 0, dc.array(stride), dc0, H, own);
     }
 
     const TrainingLayer &layer;
@@ -656,8 +783,9 @@ struct TrainingLayer::Backward {
     const Steps &steps;
     const Tape &tape;
     const Deltas &deltas;
-    LaneWeights ih, hh;
-    std::vector<std::vector<LaneWeights>> later;
+    const Gradients &gradients;
+    const LaneWeights &ih, &hh;
+    const std::vector<std::vector<LaneWeights>> &later;
     std::vector<int> first_rows;
     int stride;
     Lines dinput, first_places; // of a piece
@@ -666,43 +794,28 @@ struct TrainingLayer::Backward {
     std::vector<Memory> panels;             // of a chunk, for gradients of all connections
 };
 
-void TrainingLayer::backward(const Steps &steps, const float *doutputs, const float *dlast_h,
+void TrainingLayer::backward(const Batch &batch, const float *doutputs, const float *dlast_h,
                              const float *dlast_c, const Tape &tape, const Deltas &deltas,
-                             const std::vector<ConnectionGradient> &weights,
-                             const std::vector<DenseGradient> &dense_weights,
-                             const std::vector<BiasGradient> &biases, float *dx, float *dh,
-                             float *dc, int threads) const {
-    Backward pass(*this, steps, tape, deltas, dense_weights);
-    const LaneKernels &kernels = kernels_.lanes;
-    for (const BiasGradient &bias : biases) std::fill_n(bias.gradient, bias.delta.units, 0.0f);
-    const int batch = steps.live[0], H = hidden();
-
+                             const Gradients &gradients, float *dx, float *dh, float *dc,
+                             int threads) const {
+    Matrices matrices(*this, true);
+    const size_t parts = batch.parts().size();
+    GradientsByPart by_part(gradients, parts);
+    std::vector<Backward> passes;
+    passes.reserve(parts);
+    for (size_t p = 0; p < parts; ++p)
+        passes.emplace_back(*this, matrices, batch.parts()[p], tape, deltas, by_part.of(p));
+    Barriers barriers(parts);
     together(threads, [&](const Member &member) {
-        const auto [u0, u1] = member.share(H, GROUP);
-        pass.fill(dx != nullptr, member);
-        for (const ConnectionGradient &one : weights) clear(one, member);
-        transpose_in(kernels, dlast_h, H, u0, u1, pass.dh.array(pass.stride), batch);
-        transpose_in(kernels, dlast_c, H, u0, u1, pass.dc.array(pass.stride), batch);
+        matrices.fill(dx != nullptr, member);
         member.wait();
-        for (int i = steps.count() - 1; i >= 0; --i) {
-            const int t = steps.at(i);
-            transpose_in(kernels, doutputs + steps.first_row[t] * H, H, u0, u1,
-                         pass.doutput.array(pass.stride), steps.live[t]);
-            pass.cell(t, member);
-            pass.hidden_layers(t, member);
-            pass.state(t, member);
-            if (dx && steps.begins(steps.piece_of_step, i))
-                pass.inputs(steps.piece_of(t), dx, member);
-            if (steps.begins(steps.chunk_of_step, i)) {
-                const int chunk = steps.chunk_of_step[t];
-                const bool is_first = chunk == steps.chunk_of_step[steps.at(steps.count() - 1)];
-                pass.dense_parameters(steps.chunks[chunk], dense_weights, is_first, member);
-                pass.parameters(steps.chunks[chunk], weights, biases, member);
-            }
-        }
-        transpose_out(kernels, pass.dh.array(pass.stride), dh, H, u0, u1, batch);
-        transpose_out(kernels, pass.dc.array(pass.stride), dc, H, u0, u1, batch);
-        for (const ConnectionGradient &one : weights) place(one, member);
+        apart(member, barriers, [&](int part, const Member &within) {
+            passes[part].run(doutputs, dlast_h, dlast_c, dx, dh, dc, within);
+        });
+        member.wait();
+        by_part.add_up(member);
+        member.wait();
+        for (const ConnectionGradient &one : gradients.weights) place(one, member);
     });
 }
 

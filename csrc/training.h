@@ -131,9 +131,10 @@ struct Piece {
     int lanes;
 };
 
-// Where the sequences of a packed batch are: rows in memory, step after step, and lanes here.
+// Where sequences of a packed batch are: rows in memory, step after step, and lanes here. Of `parts`
+// parts this has every parts-th sequence, so that long ones are shared like short ones.
 struct Steps {
-    Steps(const int64_t *batch_sizes, int count, bool reverse);
+    Steps(const int64_t *batch_sizes, int count, bool reverse, int part, int parts);
 
     int count() const { return static_cast<int>(live.size()); }
     int at(int i) const { return reverse ? count() - 1 - i : i; } // the i-th step computed
@@ -141,13 +142,15 @@ struct Steps {
     bool begins(const std::vector<int> &group_of_step, int i) const {
         return i == 0 || group_of_step[at(i)] != group_of_step[at(i - 1)];
     }
-    int64_t all_lanes() const { return chunks.back().first_lane + chunks.back().lanes; }
+    // Lets the lanes follow those of other parts, in records of all steps and in those of a chunk.
+    void follow(int64_t lanes, int64_t chunk_lanes);
+    int64_t own_lanes() const;
     int most_chunk_lanes() const;
     int most_piece_lanes() const;
 
     LaneArray of(const Record &record, const Chunk &chunk) const {
-        const int64_t first = record.lanes == all_lanes() ? record.units * chunk.first_lane : 0;
-        return {record ? record.data + first : nullptr, chunk.lanes};
+        const int64_t first = record.lanes == all_lanes ? chunk.first_lane : first_chunk_lane;
+        return {record ? record.data + record.units * first : nullptr, chunk.lanes};
     }
     LaneArray of(const Record &record, int step) const {
         const Chunk &chunk = chunks[chunk_of_step[step]];
@@ -162,10 +165,27 @@ struct Steps {
     }
 
     bool reverse;
+    int row_step; // rows from one sequence to the next
+    int64_t all_lanes = 0, first_chunk_lane = 0; // of all parts, and before this one
     std::vector<int> live, lanes, chunk_of_step, piece_of_step; // of each step
     std::vector<int64_t> first_row, first_lane;
     std::vector<Chunk> chunks;
     std::vector<Piece> pieces;
+};
+
+// A packed batch, in one part or in several that threads can go through without each other.
+class Batch {
+  public:
+    // The most parts whose number divides `most_parts` and whose longest has hardly more lanes than
+    // an even share: lanes come in whole vectors, and one thread may have to do with those of a part.
+    Batch(const int64_t *batch_sizes, int count, bool reverse, int most_parts);
+
+    const std::vector<Steps> &parts() const { return parts_; }
+    int64_t all_lanes() const { return parts_[0].all_lanes; }
+    int64_t chunk_lanes() const; // room for a chunk of each part
+
+  private:
+    std::vector<Steps> parts_;
 };
 
 // One for each hidden layer of each gate; some may be null.
@@ -210,6 +230,12 @@ struct BiasGradient {
     float *gradient;
 };
 
+struct Gradients {
+    std::vector<ConnectionGradient> weights;
+    std::vector<DenseGradient> dense_weights;
+    std::vector<BiasGradient> biases;
+};
+
 class TrainingLayer {
   public:
     // `dense` makes the products with dense weights.
@@ -217,23 +243,21 @@ class TrainingLayer {
                   const Weights &hh, const std::vector<std::vector<Weights>> &later, float slope);
 
     // x (rows, input), h and c (batch, hidden) and the results are rows in memory.
-    void forward(const Steps &steps, const float *x, const float *h, const float *c,
+    void forward(const Batch &batch, const float *x, const float *h, const float *c,
                  const float *bias, const Biases &later_biases, const Tape &tape, float *outputs,
                  float *last_h, float *last_c, int threads) const;
 
-    // dx may be null.
-    void backward(const Steps &steps, const float *doutputs, const float *dlast_h,
+    // dx may be null. Sums over lanes depend in their rounding on the batch's parts.
+    void backward(const Batch &batch, const float *doutputs, const float *dlast_h,
                   const float *dlast_c, const Tape &tape, const Deltas &deltas,
-                  const std::vector<ConnectionGradient> &weights,
-                  const std::vector<DenseGradient> &dense_weights,
-                  const std::vector<BiasGradient> &biases, float *dx, float *dh, float *dc,
-                  int threads) const;
+                  const Gradients &gradients, float *dx, float *dh, float *dc, int threads) const;
 
     int input() const { return ih_.columns; }
     int hidden() const { return hh_.columns; }
     int first_units() const { return hh_.rows; }
 
   private:
+    struct Matrices;
     struct Forward;
     struct Backward;
 

@@ -169,16 +169,16 @@ void lane_activate_back(LaneArray gradient, float slope, LaneArray scales, LaneA
 
 typedef uint32_t UintVec __attribute__((vector_size(4 * WIDTH)));
 
-void lane_dropout(LaneArray to, int units, int lanes, int64_t first_row, uint64_t seed,
-                  float keep) {
+void lane_dropout(LaneArray to, int units, int lanes, int64_t first_row, int row_step,
+                  uint64_t seed, float keep) {
     UintVec number;
-    for (int l = 0; l < WIDTH; ++l) number[l] = static_cast<uint32_t>(l) * units;
+    for (int l = 0; l < WIDTH; ++l) number[l] = static_cast<uint32_t>(l) * row_step * units;
     const uint32_t low = static_cast<uint32_t>(seed), high = static_cast<uint32_t>(seed >> 32);
     const int32_t limit = static_cast<int32_t>(keep * 16777216.0f);
     const Vec kept = 1.0f / keep - Vec{};
     for (int u = 0; u < units; ++u)
         for (int lane = 0; lane < lanes; lane += WIDTH) {
-            UintVec bits = number + static_cast<uint32_t>((first_row + lane) * units + u) + low;
+            UintVec bits = number + static_cast<uint32_t>((first_row + lane * row_step) * units + u) + low;
             bits = (bits ^ (bits >> 16)) * 0x7feb352du ^ high;
             bits = (bits ^ (bits >> 15)) * 0x846ca68bu;
             bits ^= bits >> 16;

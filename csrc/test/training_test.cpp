@@ -4,10 +4,14 @@
 #include "../paths.h"
 #include "../training.h"
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
@@ -72,7 +76,7 @@ struct Sample {
     Sample(std::vector<std::vector<int>> widths, double density, std::vector<int64_t> sizes,
            bool reverse)
         : widths(std::move(widths)), sizes(std::move(sizes)), reverse(reverse),
-          steps(this->sizes.data(), static_cast<int>(this->sizes.size()), reverse) {
+          steps(this->sizes.data(), static_cast<int>(this->sizes.size()), reverse, 0, 1) {
         int units = 0;
         for (const auto &gate : this->widths) units += gate.empty() ? hidden : gate[0];
         matrices.emplace_back(units, input, density);
@@ -254,13 +258,16 @@ void check_dense(const Kernels &kernels, const DenseLanes &dense, int rows, int 
     check_gradient(name, dense, rows, columns, lanes, rounded);
 }
 
-// With room for the gradients of the sums of all steps, or of a chunk.
-void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int threads,
+// With room for the gradients of the sums of all steps, or of a chunk of each part.
+void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int threads, int parts,
            bool whole) {
+    const Batch batch(sample.sizes.data(), static_cast<int>(sample.sizes.size()), sample.reverse,
+                      parts);
+    expect_close("parts of a batch", static_cast<double>(batch.parts().size()), parts);
     const double tolerance = dense.numbers > 1 ? 0.05 : 2e-5; // 8 bits of each number
     Room room;
-    const int64_t lanes = sample.steps.all_lanes();
-    const int64_t delta_lanes = whole ? lanes : sample.steps.most_chunk_lanes();
+    const int64_t lanes = batch.all_lanes();
+    const int64_t delta_lanes = whole ? lanes : batch.chunk_lanes();
     const int units = sample.matrices[0].rows, H = sample.hidden;
     std::vector<std::vector<Weights>> later;
     Biases biases;
@@ -282,15 +289,16 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             if (s) deltas.stages.back().push_back(room.record(gate[s], delta_lanes));
             tape.scales.back().push_back(room.record(gate[s], lanes));
             together(threads, [&](const Member &member) {
-                rows_to_lanes(kernels.lanes, sample.steps, sample.scales[stage].data(),
-                              tape.scales.back().back(), member);
+                for (const Steps &steps : batch.parts())
+                    rows_to_lanes(kernels.lanes, steps, sample.scales[stage].data(),
+                                  tape.scales.back().back(), member);
             });
         }
     }
     const TrainingLayer layer(kernels, dense, sample.matrices[0].weights(),
                               sample.matrices[1].weights(), later, sample.slope);
     Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
-    layer.forward(sample.steps, sample.x.data(), sample.h.data(), sample.c.data(),
+    layer.forward(batch, sample.x.data(), sample.h.data(), sample.c.data(),
                   sample.bias.data(), biases, tape, outputs.data(), last_h.data(), last_c.data(),
                   threads);
     std::vector<double> slow;
@@ -321,8 +329,8 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             learn(stage, last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
         }
     Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size()), dbias(units);
-    layer.backward(sample.steps, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
-                   deltas, to_learn, all_to_learn, {{deltas.first, dbias.data()}}, dx.data(), dh.data(),
+    layer.backward(batch, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape, deltas,
+                   {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(), dh.data(),
                    dc.data(), threads);
     const auto compare = [&](const char *what, Floats &at, const Floats &found) {
         for (int n = 0; n < 5 && dense.numbers == 1; ++n) { // rounding may cross a kink
@@ -352,19 +360,62 @@ bool kept(uint64_t seed, uint32_t number, float keep) {
 void check_dropout(const Kernels &kernels, const std::vector<int64_t> &sizes, int units) {
     const uint64_t seed = 0x123456789abcdefu;
     const float keep = 0.7f;
-    const Steps steps(sizes.data(), static_cast<int>(sizes.size()), false);
+    const Batch batch(sizes.data(), static_cast<int>(sizes.size()), false, 2);
     Room room;
-    const Record record = room.record(units, steps.all_lanes());
-    together(3, [&](const Member &member) {
-        draw_dropout(kernels, steps, seed, keep, record, member);
-    });
-    for (int t = 0; t < steps.count(); ++t)
-        for (int lane = 0; lane < steps.live[t]; ++lane)
-            for (int u = 0; u < units; ++u) {
-                const int64_t number = (steps.first_row[t] + lane) * units + u;
-                expect_close(std::string(kernels.name) + " dropout", steps.of(record, t).unit(u)[lane],
-                             kept(seed, static_cast<uint32_t>(number), keep) ? 1 / keep : 0);
-            }
+    const Record record = room.record(units, batch.all_lanes());
+    for (const Steps &steps : batch.parts()) {
+        together(3, [&](const Member &member) {
+            draw_dropout(kernels, steps, seed, keep, record, member);
+        });
+        for (int t = 0; t < steps.count(); ++t)
+            for (int lane = 0; lane < steps.live[t]; ++lane)
+                for (int u = 0; u < units; ++u) {
+                    const int64_t row = steps.first_row[t] + lane * steps.row_step;
+                    const auto number = static_cast<uint32_t>(row * units + u);
+                    expect_close(std::string(kernels.name) + " dropout",
+                                 steps.of(record, t).unit(u)[lane],
+                                 kept(seed, number, keep) ? 1 / keep : 0);
+                }
+    }
+}
+
+// The same from any thread of a team.
+void expect_together(double found, double wanted) {
+    static std::mutex mutex;
+    const std::lock_guard<std::mutex> lock(mutex);
+    expect_close("within a team", found, wanted);
+}
+
+// Every part is done, by all of its team.
+void check_apart() {
+    for (int threads = 1; threads < 6; ++threads)
+        for (int parts = 1; parts < 5; ++parts) {
+            Barriers barriers(parts);
+            std::vector<std::atomic<int>> shares(parts);
+            together(threads, [&](const Member &member) {
+                apart(member, barriers, [&](int part, const Member &within) {
+                    const auto [begin, end] = within.share(100);
+                    shares[part] += end - begin;
+                    within.wait();
+                    expect_together(shares[part], 100);
+                });
+            });
+        }
+}
+
+// A batch is parted where that costs few lanes; every sequence is in one part at each of its steps.
+void check_parts(const std::vector<int64_t> &sizes, int most, int wanted) {
+    const Batch batch(sizes.data(), static_cast<int>(sizes.size()), false, most);
+    expect_close("parts", static_cast<double>(batch.parts().size()), wanted);
+    std::vector<int> rows;
+    for (const Steps &steps : batch.parts())
+        for (int t = 0; t < steps.count(); ++t)
+            for (int lane = 0; lane < steps.live[t]; ++lane)
+                rows.push_back(static_cast<int>(steps.first_row[t]) + lane * steps.row_step);
+    std::sort(rows.begin(), rows.end());
+    for (size_t i = 0; i < rows.size(); ++i) expect_close("row", rows[i], static_cast<double>(i));
+    expect_close("rows", static_cast<double>(rows.size()),
+                 static_cast<double>(std::accumulate(sizes.begin(), sizes.end(), int64_t{0})));
 }
 
 // Members that have fallen asleep see what the last to arrive has done.
@@ -400,8 +451,16 @@ void check_memory() {
 
 int main() {
     check_barrier();
+    check_apart();
     check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
+    const std::vector<int64_t> for_two = {32, 32, 32, 31, 18, 1}, for_three(6, 47);
+    check_parts(for_two, 2, 2);
+    check_parts(for_three, 3, 3);
+    check_parts(for_three, 6, 3);
+    check_parts(for_three, 4, 1); // two parts would have 64 lanes at a step
+    check_parts(ragged, 2, 1);
+    check_parts({1}, 4, 1);
     for (const Kernels *kernels : available_kernels()) {
         const int before = checks;
         std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
@@ -413,10 +472,20 @@ int main() {
                     for (const bool reverse : {false, true}) {
                         Sample sample(widths, density, sizes, reverse);
                         for (const DenseLanes *dense : products) {
-                            check(*kernels, *dense, sample, 1, true);
-                            check(*kernels, *dense, sample, 3, false);
+                            check(*kernels, *dense, sample, 1, 1, true);
+                            check(*kernels, *dense, sample, 3, 1, false);
                         }
                     }
+        for (const double density : {0.3, 1.0})
+            for (const bool reverse : {false, true}) {
+                Sample two({{5}, {}, {14, 3}, {6, 25, 4}}, density, for_two, reverse);
+                Sample three({{}, {}, {}, {}}, density, for_three, reverse);
+                for (const DenseLanes *dense : products) {
+                    for (const int threads : {1, 2, 5})
+                        check(*kernels, *dense, two, threads, 2, threads == 1);
+                    check(*kernels, *dense, three, 2, 3, false);
+                }
+            }
         for (const DenseLanes *dense : products) {
             check_dense(*kernels, *dense, 1, 1, 16);
             check_dense(*kernels, *dense, 12, 6, 64);
@@ -425,6 +494,7 @@ int main() {
         }
         check_dropout(*kernels, ragged, 7);
         check_dropout(*kernels, long_one, 5);
+        check_dropout(*kernels, for_two, 5);
         std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);
     }
     std::printf("%d failed\n", failures);

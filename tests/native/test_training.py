@@ -20,7 +20,7 @@ def call(swapped=None, make=None):
         All that is written to, by name.
     """
     kernels, path = training_kernels()
-    steps = kernels.Steps(np.array([2], np.int64), False)
+    batch = kernels.Batch(np.array([2], np.int64), False, 1)
     arrays = {
         "x": zeros(3, 16),
         "h_before": zeros(4, 16),
@@ -53,11 +53,11 @@ def call(swapped=None, make=None):
     )
     ones = np.ones((2, 4), np.float32)
     layer.forward(
-        steps, ones[:, :3].copy(), ones, ones, None, [[]] * 4, tape,
+        batch, ones[:, :3].copy(), ones, ones, None, [[]] * 4, tape,
         a["outputs"], a["last_h"], a["last_c"], 1,
     )  # fmt: skip
     layer.backward(
-        steps, ones, ones, ones, tape, a["first"], [[]] * 4, [a["deltas"]] * 4,
+        batch, ones, ones, ones, tape, a["first"], [[]] * 4, [a["deltas"]] * 4,
         [(active, a["first"], a["x"], a["vector"], a["matrix"])],
         [(False, a["first"], a["h_before"], a["dense"])], [(a["first"], a["bias"])],
         a["dx"], a["dh"], a["dc"], 1,
@@ -78,12 +78,12 @@ def test_writes_to_what_it_is_given_or_refuses(name):
 
 def test_dropout_writes_to_what_it_is_given_or_refuses():
     kernels, path = training_kernels()
-    steps = kernels.Steps(np.array([2], np.int64), False)
+    batch = kernels.Batch(np.array([2], np.int64), False, 1)
     to = zeros(3, 16)
-    steps.dropout(path, 1, 0.5, to, 1)
+    batch.dropout(path, 1, 0.5, to, 1)
     assert to.any()
     with pytest.raises(TypeError):
-        steps.dropout(path, 1, 0.5, np.float64(to), 1)
+        batch.dropout(path, 1, 0.5, np.float64(to), 1)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

@@ -1,5 +1,6 @@
 """The compiled training passes against the same passes in torch."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -77,22 +78,60 @@ def test_agree_without_gradients(engine):
     assert_close(*found)
 
 
+def results_of_threads(threads, layer, x, lengths=None):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return results(layer, x, lengths)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_change_no_bit(engine, threads):
+def test_threads_that_share_units_change_no_bit(engine, threads):
     engine("native")
     layer = HLSTM(64, 96, gate_hidden_sizes=(80,))
     GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), Plan(seed_density=0.2))
     x = torch.randn(30, 20, 64)
     lengths = [30] * 9 + [12] * 11
-    before = torch.get_num_threads()
-    expected = results(layer, x, lengths)
-    torch.set_num_threads(threads)
-    try:
-        found = results(layer, x, lengths)
-    finally:
-        torch.set_num_threads(before)
-    for ours, theirs in zip(found, expected, strict=True):
+    found = results_of_threads(threads, layer, x, lengths)
+    for ours, theirs in zip(found, results(layer, x, lengths), strict=True):
         assert torch.equal(ours, theirs)
+
+
+LENGTHS = {"even": [6] * 64, "ragged": [9] * 40 + [7, 8] * 8 + [3] * 4 + [1] * 4}
+GROWING = {"grow": {"epochs": 1, "interval": 3, "fraction": 0.1}}
+
+
+def test_the_lengths_are_shared_by_sequences():
+    kernels, _ = training.training_kernels()
+    for lengths in LENGTHS.values():
+        sizes = [sum(length > t for length in lengths) for t in range(max(lengths))]
+        for threads in (2, 4):
+            assert kernels.Batch(np.array(sizes), False, threads).parts == threads
+
+
+@pytest.mark.parametrize(("threads", "lengths"), [(2, "ragged"), (4, "even")])
+@pytest.mark.parametrize("sizes", [(), UNEQUAL], ids=str)
+@pytest.mark.parametrize("plan", [{}, GROWING], ids=["sparse", "growing"])
+def test_threads_that_share_sequences_agree(path, engine, threads, lengths, sizes, plan):
+    layer = HLSTM(96, 80, bidirectional=True, gate_hidden_sizes=sizes, gate_dropout=0.2)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+    grow_prune = GrowPrune(layer, optimizer, Plan(seed_density=0.3, **plan))
+    x = torch.randn(9, 64, 96)
+    found = []
+    for name, count in (("native", threads), ("native", threads), ("torch", 1)):
+        engine(name)
+        torch.manual_seed(3)
+        found.append(results_of_threads(count, layer, x, LENGTHS[lengths]))
+    for ours, again in zip(*found[:2], strict=True):
+        assert torch.equal(ours, again)
+    if not plan:
+        names = [name for name, _ in layer.named_parameters()]
+        for gradient, name in zip(found[2][4:], names, strict=True):
+            if name in grow_prune.masks:
+                gradient *= grow_prune.masks[name]
+    assert_close(found[0], found[2])
 
 
 def seeded(density, granularity="weight", **plan):
@@ -338,17 +377,27 @@ def test_products_are_rounded_and_nothing_else(engine, monkeypatch, by, width):
 @needs_bfloat16
 def test_rounded_products_change_no_bit_with_the_threads(engine, monkeypatch):
     monkeypatch.setattr(training, "_products", "bfloat16")
-    test_threads_change_no_bit(engine, 3)
+    test_threads_that_share_units_change_no_bit(engine, 3)
     engine("native")
     layer = HLSTM(64, 96, gate_hidden_sizes=(77,))
     x = torch.randn(30, 20, 64)
-    expected = results(layer, x, [30] * 9 + [12] * 11)
-    torch.set_num_threads(3)
-    try:
-        found = results(layer, x, [30] * 9 + [12] * 11)
-    finally:
-        torch.set_num_threads(1)
-    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+    lengths = [30] * 9 + [12] * 11
+    pairs = zip(results_of_threads(3, layer, x, lengths), results(layer, x, lengths), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("plan", [{}, GROWING], ids=["sparse", "growing"])
+def test_rounded_products_agree_between_threads_that_share_sequences(engine, monkeypatch, plan):
+    monkeypatch.setattr(training, "_products", "bfloat16")
+    engine("native")
+    layer = HLSTM(96, 80, gate_hidden_sizes=(72,))
+    GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), Plan(seed_density=0.3, **plan))
+    x = torch.randn(9, 64, 96)
+    found = results_of_threads(2, layer, x, LENGTHS["ragged"])
+    for ours, one in zip(found, results(layer, x, LENGTHS["ragged"]), strict=True):
+        # Rounded gradients of sums may differ in their last bit.
+        assert float((ours - one).abs().max()) <= 1e-4 * float(one.abs().max())
 
 
 @needs_bfloat16

@@ -115,8 +115,6 @@ class Pass:
         self.widths = widths
         self._rounded = rounded
         self._kernels, self._path = training.training_kernels()
-        self._steps = self._kernels.Steps(np.array(batch_sizes, np.int64), reverse)
-        self._lanes: int = self._steps.lanes
         ih, hh, self._bias_ih, self._bias_hh, *others = parameters
         assert ih is not None
         assert hh is not None
@@ -131,6 +129,10 @@ class Pass:
         self._active = {id(w): worthwhile(w) for w in self._weights()}
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
         self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
+        # Dense weights are too many for each core to read all of them.
+        parts = self._threads if all(self._active.values()) else 1
+        self._batch = self._kernels.Batch(np.array(batch_sizes, np.int64), reverse, parts)
+        self._lanes: int = self._batch.lanes
         vectors = self._gathered()
         self._layer = self._kernels.TrainingLayer(
             self._path,
@@ -169,7 +171,7 @@ class Pass:
         if self._bias_ih is not None and self._bias_hh is not None:
             bias = _array(self._bias_ih.detach() + self._bias_hh.detach())
         self._layer.forward(
-            self._steps,
+            self._batch,
             _array(x.float()),
             _array(h),
             _array(c),
@@ -194,7 +196,7 @@ class Pass:
         dx = self._room(len(doutputs), len(tape.x)) if needed[0] else None
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
         self._layer.backward(
-            self._steps,
+            self._batch,
             _array(doutputs),
             _array(dlast_h),
             _array(dlast_c),
@@ -219,7 +221,7 @@ class Pass:
 
     def _deltas(self, tape: Tape) -> "_Deltas":
         """Room for the gradients of sums, which all chunks share."""
-        lanes = self._steps.most_chunk_lanes
+        lanes = self._batch.chunk_lanes
         hidden_size = tape.gates.shape[1]
         return _Deltas(
             self._room(len(self._first[0]), lanes),
@@ -270,7 +272,7 @@ class Pass:
 
     def _scale(self, keep: float, width: int, seed: int) -> Tensor:
         lanes = self._room(width, self._lanes)
-        self._steps.dropout(self._path, seed, keep, _array(lanes), self._threads)
+        self._batch.dropout(self._path, seed, keep, _array(lanes), self._threads)
         return lanes
 
     def _room(self, units: int, lanes: int) -> Tensor:

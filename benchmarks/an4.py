@@ -18,9 +18,9 @@ from tables import markdown, minutes, origin, plot_over_weights, spread
 
 from growprune.files import write_text
 from growprune.metrics import totals
-from growprune.reports import Record, read_record
+from growprune.reports import Record, read_records
 from growprune.reports.record import group_by_recipe
-from growprune.tasks import open_recipe
+from growprune.tasks import open_recipe, with_defaults
 from growprune.tasks.speech import SpeechRecipe
 from growprune.tasks.speech.task import build_model
 
@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("records", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/an4"))
     args = parser.parse_args()
-    groups = group_by_recipe(map(read_record, args.records))
+    groups = group_by_recipe(read_records(args.records, with_defaults))
     ranked = sorted(groups.items(), key=lambda group: group[1][0].cost.weights.whole)
     text = f"# AN4\n\n{table(ranked)}\n\n{notes(ranked)}\n"
     if any(scores(runs, GREEDY) for _, runs in ranked):

@@ -21,9 +21,9 @@ from tables import markdown, minutes, origin, plot_over_weights, spread
 
 from growprune.files import write_text
 from growprune.metrics import totals
-from growprune.reports import Record, read_record
+from growprune.reports import Record, read_records
 from growprune.reports.record import Cost, group_by_recipe
-from growprune.tasks import open_recipe
+from growprune.tasks import open_recipe, with_defaults
 from growprune.tasks.captioning import CaptioningRecipe
 from growprune.tasks.captioning.model import CaptionModel
 from growprune.tasks.captioning.task import WORDS_PER_CAPTION
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("records", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/flickr8k"))
     args = parser.parse_args()
-    groups = group_by_recipe(map(read_record, args.records))
+    groups = group_by_recipe(read_records(args.records, with_defaults))
     ranked = sorted(groups.items(), key=lambda group: group[1][0].cost.weights.recurrent)
     parts = ["# Flickr8k", size_table(ranked, cell_factors(args.out / "cells.json"))]
     parts += [score_table(ranked), notes(ranked)]

@@ -109,7 +109,8 @@ class Run:
         record = read_record(path)
         if not self.recipe.is_of(record.recipe) or record.seed != self.seed:
             return None
-        return record.model_copy(update={"scores": {"dev": record.scores["dev"]}})
+        recipe = self.recipe.model_dump(mode="json")  # with settings younger than the record
+        return record.model_copy(update={"recipe": recipe, "scores": {"dev": record.scores["dev"]}})
 
 
 @dataclass(frozen=True)

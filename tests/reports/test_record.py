@@ -3,7 +3,12 @@ import json
 import pytest
 
 from growprune.errors import CheckpointError
-from growprune.reports.record import check_record, group_by_recipe, read_record
+from growprune.reports.record import (
+    check_record,
+    group_by_recipe,
+    read_record,
+    read_records,
+)
 
 
 def test_record_is_read_as_written(make_run):
@@ -81,6 +86,19 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(make_record):
         "a (2)": [("a", 2)],
         "a (3)": [("a", 0)],
     }
+
+
+def test_records_of_several_ages_are_of_one_recipe_with_its_defaults(make_record, tmp_path):
+    recipe = {"name": "a", "training": {"epochs": 4}}
+    paths = []
+    for seed, young in enumerate(({}, {"warp": 0}, {"warp": 1})):
+        paths.append(tmp_path / f"{seed}.json")
+        record = make_record(name="a", seed=seed, recipe=recipe | young)
+        paths[-1].write_text(json.dumps(record))
+    groups = group_by_recipe(read_records(paths, lambda recipe: {"warp": 0} | dict(recipe)))
+    assert {name: [r.seed for r in runs] for name, runs in groups.items()} == {
+        "a": [0, 1], "a (2)": [2],
+    }  # fmt: skip
 
 
 def test_record_survives_json(make_record):

@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 
 from growprune.errors import RecipeError
 from growprune.recipes import shipped_recipes
-from growprune.tasks import open_recipe
+from growprune.tasks import open_recipe, with_defaults
 from growprune.training import read_table
 
 
@@ -48,6 +50,17 @@ def test_a_record_older_than_a_setting_is_of_a_recipe_with_its_default():
     assert not open_recipe("an4-lstm", gru).is_of(table)
     table["model"]["recurrent"]["cells"] = "lstm"
     assert not recipe.is_of(table)
+
+
+def test_settings_younger_than_a_record_are_added_with_their_defaults():
+    recipe = open_recipe("an4-hlstm-gp").model_dump(mode="json")
+    older = copy.deepcopy(recipe)
+    del older["model"]["recurrent"]["cell"], older["plan"]["rescale_seed"]
+    assert with_defaults(older) == recipe
+    other = older | {"plan": older["plan"] | {"rescale_seed": True}}
+    assert with_defaults(other)["plan"]["rescale_seed"] is True
+    for unreadable in ({"name": "x"}, older | {"gone": 1}, older | {"task": "none"}):
+        assert with_defaults(unreadable) == unreadable
 
 
 def test_overrides_are_read_as_toml_else_as_text():

@@ -20,9 +20,10 @@ def report(
 
     Example: growprune report runs/an4-lstm-seed0 runs/an4-hlstm-gp-seed0 --out results/an4
     """
-    from growprune.reports import print_comparison, read_record, write_report
+    from growprune.reports import print_comparison, read_records, write_report
+    from growprune.tasks import with_defaults
 
     console = Console()
-    print_comparison([read_record(run) for run in runs], console)
-    page = write_report(runs, out or runs[0] / "report")
+    print_comparison(read_records(runs, with_defaults), console)
+    page = write_report(runs, out or runs[0] / "report", with_defaults)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Run records as the reports see them: read, checked, and grouped by recipe."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,6 +157,22 @@ def read_record(run: str | Path) -> Record:
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error}); {_REMEDY}") from None
     return check_record(content, str(path))
+
+
+def read_records(
+    runs: Iterable[str | Path], with_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> list[Record]:
+    """Read records of several ages, so that their recipes can be compared.
+
+    Args:
+        runs: as for `read_record`.
+        with_defaults: gives a recipe settings that are younger than the record.
+
+    Raises:
+        CheckpointError: as `read_record` does.
+    """
+    records = [read_record(run) for run in runs]
+    return [r.model_copy(update={"recipe": with_defaults(r.recipe)}) for r in records]
 
 
 def record_path(run: str | Path) -> Path:

@@ -1,8 +1,9 @@
 """A report's folder: a Markdown page and the pictures it shows."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from growprune.errors import CheckpointError
 from growprune.files import write_text
 from growprune.reports.plots import plot_connections, plot_curves
-from growprune.reports.record import Record, group_by_recipe, read_record, record_path
+from growprune.reports.record import Record, group_by_recipe, read_records, record_path
 from growprune.reports.table import comparison_table
 
 WEIGHTS = "weights.safetensors"
@@ -20,7 +21,11 @@ _MASK = "mask:"
 Masks = dict[str, NDArray[np.uint8]]
 
 
-def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
+def write_report(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    with_defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+) -> Path:
     """Compare finished runs: write `report.md`, `curves.png` and pictures of the connections.
 
     Beside them, `records/` gets a copy of every record, from which the page can be made again.
@@ -29,6 +34,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         runs: folders of finished runs, or their record files; the first is the one the others
             are compared with.
         out: the report's folder; files of an earlier report there are replaced.
+        with_defaults: as for `read_records`.
 
     Returns:
         The path of `report.md`.
@@ -39,7 +45,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         ValueError: no runs are given.
     """
     out = Path(out)
-    records = [read_record(run) for run in runs]
+    records = read_records(runs, with_defaults)
     table = comparison_table(records).markdown()
     masks = [
         _read_masks(record_path(run).with_name(WEIGHTS), record)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from growprune.data import open_captions, open_corpus, open_features
 from growprune.errors import DataError, RecipeError
 from growprune.export import Packed
@@ -40,6 +42,18 @@ def open_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     table = read_table(source, overrides)
     return validate(RECIPES[_task(table, f"recipe {source}")], table, str(source))
+
+
+def with_defaults(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A record's recipe, settings younger than the record at their defaults.
+
+    As it is where it cannot be read any more.
+    """
+    kind = RECIPES.get(recipe.get("task", ""))
+    try:
+        return kind.model_validate(recipe).model_dump(mode="json") if kind else recipe
+    except ValidationError:
+        return recipe
 
 
 def open_task(recipe: Recipe, data: Path, features: Path | None = None, seed: int = 0) -> Task:

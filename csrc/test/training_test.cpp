@@ -298,9 +298,10 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
     const TrainingLayer layer(kernels, dense, sample.matrices[0].weights(),
                               sample.matrices[1].weights(), later, sample.slope);
     Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
-    layer.forward(batch, sample.x.data(), sample.h.data(), sample.c.data(),
-                  sample.bias.data(), biases, tape, outputs.data(), last_h.data(), last_c.data(),
-                  threads);
+    make({layer.forward(batch, sample.x.data(), sample.h.data(), sample.c.data(),
+                        sample.bias.data(), biases, tape, outputs.data(), last_h.data(),
+                        last_c.data())},
+         threads);
     std::vector<double> slow;
     sample.loss(&slow);
     const std::string path = kernels.name;
@@ -329,9 +330,10 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             learn(stage, last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
         }
     Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size()), dbias(units);
-    layer.backward(batch, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape, deltas,
-                   {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(), dh.data(),
-                   dc.data(), threads);
+    make({layer.backward(batch, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
+                         deltas, {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(),
+                         dh.data(), dc.data())},
+         threads);
     const auto compare = [&](const char *what, Floats &at, const Floats &found) {
         for (int n = 0; n < 5 && dense.numbers == 1; ++n) { // rounding may cross a kink
             const size_t i = generator() % at.size();

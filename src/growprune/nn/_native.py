@@ -354,8 +354,12 @@ class Layer:
         needed: Sequence[Sequence[bool]],
     ) -> tuple[Tensor | None, list[list[Tensor | None]]]:
         """Gradients of x, and by direction of h, c and the parameters; None where not needed."""
-        own = zip(self._passes, tapes, grads, needed, strict=True)
-        made = self._make([partial(one.backward, *these, need_x=need_x) for one, *these in own])
+        made = self._make(
+            [
+                partial(one.backward, tape, own, wanted, need_x=need_x)
+                for one, tape, own, wanted in zip(self._passes, tapes, grads, needed, strict=True)
+            ]
+        )
         dx = [one.to(self._input_dtype) for one, _ in made if one is not None]
         return reduce(Tensor.add_, dx) if dx else None, [others for _, others in made]
 

@@ -405,6 +405,24 @@ void check_apart() {
         }
 }
 
+// Passes side by side are made by a team each, whose members wait for each other alone.
+void check_make() {
+    for (int threads = 1; threads < 6; ++threads) {
+        std::vector<std::atomic<int>> shares(2);
+        std::vector<ReadyPass> passes;
+        for (std::atomic<int> &share : shares)
+            passes.push_back([&](const Member &member) {
+                for (int waits = 0; waits < (&share == &shares[0] ? 3 : 50); ++waits) member.wait();
+                const auto [begin, end] = member.share(100);
+                share += end - begin;
+                member.wait();
+                expect_together(share, 100);
+            });
+        make(passes, threads);
+        for (const std::atomic<int> &share : shares) expect_close("of a pass", share, 100);
+    }
+}
+
 // A batch is parted where that costs few lanes; every sequence is in one part at each of its steps.
 void check_parts(const std::vector<int64_t> &sizes, int most, int wanted) {
     const Batch batch(sizes.data(), static_cast<int>(sizes.size()), false, most);
@@ -454,6 +472,7 @@ void check_memory() {
 int main() {
     check_barrier();
     check_apart();
+    check_make();
     check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     const std::vector<int64_t> for_two = {32, 32, 32, 31, 18, 1}, for_three(6, 47);

@@ -175,11 +175,13 @@ def test_the_lengths_are_shared_by_sequences():
             assert kernels.Batch(np.array(sizes), False, threads).parts == threads
 
 
-@pytest.mark.parametrize(("threads", "lengths"), [(2, "ragged"), (4, "even")])
+@pytest.mark.parametrize(
+    ("threads", "lengths", "both"), [(2, "ragged", False), (4, "even", False), (4, "ragged", True)]
+)
 @pytest.mark.parametrize("sizes", [(), UNEQUAL], ids=str)
 @pytest.mark.parametrize("plan", [{}, GROWING], ids=["sparse", "growing"])
-def test_threads_that_share_sequences_agree(path, engine, threads, lengths, sizes, plan):
-    layer = HLSTM(96, 80, bidirectional=True, gate_hidden_sizes=sizes, gate_dropout=0.2)
+def test_threads_that_share_sequences_agree(path, engine, threads, lengths, both, sizes, plan):
+    layer = HLSTM(96, 80, bidirectional=both, gate_hidden_sizes=sizes, gate_dropout=0.2)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     grow_prune = GrowPrune(layer, optimizer, Plan(seed_density=0.3, **plan))
     x = torch.randn(9, 64, 96)

@@ -132,7 +132,6 @@ class Pass:
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
         self.threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
         self._batch_sizes, self._reverse = np.array(batch_sizes, np.int64), reverse
-        self.give(self.threads)
         vectors = self._gathered()
         self._layer = self._kernels.TrainingLayer(
             self._path,
@@ -143,13 +142,12 @@ class Pass:
             rounded,
         )
 
-    def give(self, threads: int) -> None:
-        """Let the pass be made by so many threads."""
+    def divide(self, threads: int) -> None:
+        """Divide the batch for so many threads, before the first pass."""
         # Dense weights are too many for each core to read all of them.
         parts = threads if all(self._active.values()) else 1
         self._batch = self._kernels.Batch(self._batch_sizes, self._reverse, parts)
         self._lanes: int = self._batch.lanes
-        self.shares_sequences = self._batch.parts == threads
 
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, dropout: Dropout | None, *, record: bool
@@ -315,8 +313,8 @@ class Pass:
 class Layer:
     """All directions of one layer over one packed batch, on the kernels.
 
-    They are made one after the other, each by all threads, where these have sequences of their own
-    then; else side by side, each by its share of the threads.
+    They are made side by side, each by its share of the threads, where these are as many for each;
+    else one after the other, each by all threads.
 
     Args:
         passes: a pass for each direction.
@@ -326,10 +324,9 @@ class Layer:
         self._kernels, _ = training.training_kernels()
         self._passes = passes
         self._threads = min(one.threads for one in passes)
-        self._at_once = self._side_by_side()
-        if self._at_once > 1:
-            for one in passes:
-                one.give(self._threads // self._at_once)
+        self._at_once = 1 if self._threads % len(passes) else len(passes)
+        for one in passes:
+            one.divide(self._threads // self._at_once)
 
     def forward(
         self, x: Tensor, states: Sequence[tuple[Tensor, Tensor, Dropout | None]], *, record: bool
@@ -362,12 +359,6 @@ class Layer:
         )
         dx = [one.to(self._input_dtype) for one, _ in made if one is not None]
         return reduce(Tensor.add_, dx) if dx else None, [others for _, others in made]
-
-    def _side_by_side(self) -> int:
-        """How many passes are made at once."""
-        by_sequences = all(one.shares_sequences for one in self._passes)
-        count = len(self._passes)
-        return 1 if by_sequences or self._threads % count else count
 
     def _make(self, preparations: Sequence[Callable[[], tuple[Any, Any]]]) -> list[Any]:
         """Prepare and make passes; what each has filled."""

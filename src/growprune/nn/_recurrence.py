@@ -109,7 +109,7 @@ def recur(x: Tensor, directions: Sequence[Direction]) -> list[Results]:
     tensors = list(itertools.chain(*(one.tensors for one in directions)))
     if _differentiated(x, *tensors):
         plans = [one.plan for one in directions]
-        return _dealt(_NativeRecurrence.apply(plans, x, *tensors), len(plans))
+        return _dealt(_Recurrence.apply(plans, x, *tensors), len(plans))
     with torch.autocast("cpu", enabled=False):
         return [results for results, _ in _native_forward(x, directions, record=False)[1]]
 
@@ -117,7 +117,7 @@ def recur(x: Tensor, directions: Sequence[Direction]) -> list[Results]:
 def _recur_by_torch(x: Tensor, direction: Direction) -> Results:
     plan, h, c, parameters = direction
     if _differentiated(x, *direction.tensors):
-        return _Recurrence.apply(plan, x, *direction.tensors)
+        return _RecurrenceByTorch.apply(plan, x, *direction.tensors)
     with torch.autocast(x.device.type, enabled=False):
         return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
 
@@ -134,7 +134,7 @@ def product_dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device)
 
 
-class _NativeRecurrence(torch.autograd.Function):
+class _Recurrence(torch.autograd.Function):
     """All directions of a layer, since autograd would come to them one after the other."""
 
     @staticmethod
@@ -181,7 +181,7 @@ def _dealt(things: Sequence[Any], count: int) -> list[Any]:
     return [things[i * each : (i + 1) * each] for i in range(count)]
 
 
-class _Recurrence(torch.autograd.Function):
+class _RecurrenceByTorch(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, plan: Plan, x: Tensor, h: Tensor, c: Tensor, *parameters: Tensor | None

@@ -147,9 +147,10 @@ class _Recurrence(torch.autograd.Function):
         ]
         with torch.autocast("cpu", enabled=False):
             ctx.layer, made = _native_forward(x, directions, record=True)
-        ctx.plans, ctx.split = plans, len(tensors)
+        parameters = list(itertools.chain(*(one.parameters for one in directions)))
         lanes = itertools.chain(*(tape.flatten() for _, tape in made))
-        ctx.save_for_backward(*tensors, *lanes)
+        ctx.plans, ctx.split = plans, len(parameters)
+        ctx.save_for_backward(*parameters, *lanes)
         return tuple(itertools.chain(*(results for results, _ in made)))
 
     @staticmethod

@@ -249,20 +249,29 @@ struct BoundLayer {
     TrainingLayer layer;
 };
 
-void train_forward(const BoundLayer &bound, const Batch &batch, const Rows &x, const Rows &h,
-                   const Rows &c, const std::optional<Floats> &bias,
-                   const std::vector<std::vector<std::optional<Floats>>> &later_biases,
-                   const BoundTape &tape, const Lanes2 &outputs, const Lanes2 &last_h,
-                   const Lanes2 &last_c, int threads) {
+// A pass with the arrays that it reads and writes, kept alive.
+struct BoundPass {
+    ReadyPass pass;
+    std::shared_ptr<void> arrays;
+};
+
+template <class... Arrays> std::shared_ptr<void> kept(const Arrays &...arrays) {
+    return std::make_shared<std::tuple<Arrays...>>(arrays...);
+}
+
+BoundPass train_forward(const BoundLayer &bound, const Batch &batch, const Rows &x, const Rows &h,
+                        const Rows &c, const std::optional<Floats> &bias,
+                        const std::vector<std::vector<std::optional<Floats>>> &later_biases,
+                        const BoundTape &tape, const Lanes2 &outputs, const Lanes2 &last_h,
+                        const Lanes2 &last_c) {
     Biases biases;
     for (const auto &gate : later_biases) {
         biases.emplace_back();
         for (const auto &stage : gate) biases.back().push_back(data_or_null(stage));
     }
-    const Tape view = tape.view();
-    nb::gil_scoped_release release;
-    bound.layer.forward(batch, x.data(), h.data(), c.data(), data_or_null(bias), biases,
-                        view, outputs.data(), last_h.data(), last_c.data(), threads);
+    return {bound.layer.forward(batch, x.data(), h.data(), c.data(), data_or_null(bias), biases,
+                                tape.view(), outputs.data(), last_h.data(), last_c.data()),
+            kept(x, h, c, bias, later_biases, tape, outputs, last_h, last_c)};
 }
 
 // Active connections, delta, value and the gradient as a vector and as a matrix; delta and gradient.
@@ -272,14 +281,14 @@ using WeightToLearn =
 using DenseToLearn = std::tuple<bool, Lanes2, Lanes2, Lanes2>;
 using BiasToLearn = std::pair<Lanes2, Array<float, 1>>;
 
-void train_backward(const BoundLayer &bound, const Batch &batch, const Rows &doutputs,
-                    const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
-                    const Lanes2 &first, const Nested &stages, const std::vector<Lanes2> &gates,
-                    const std::vector<WeightToLearn> &weights,
-                    const std::vector<DenseToLearn> &dense_weights,
-                    const std::vector<BiasToLearn> &biases, const std::optional<Lanes2> &dx,
-                    const Lanes2 &dh, const Lanes2 &dc, int threads) {
-    const Tape view = tape.view();
+BoundPass train_backward(const BoundLayer &bound, const Batch &batch, const Rows &doutputs,
+                         const Rows &dlast_h, const Rows &dlast_c, const BoundTape &tape,
+                         const Lanes2 &first, const Nested &stages,
+                         const std::vector<Lanes2> &gates,
+                         const std::vector<WeightToLearn> &weights,
+                         const std::vector<DenseToLearn> &dense_weights,
+                         const std::vector<BiasToLearn> &biases, const std::optional<Lanes2> &dx,
+                         const Lanes2 &dh, const Lanes2 &dc) {
     const Deltas deltas = {record_of(first), per_stage(stages), records_of(gates)};
     Gradients gradients;
     for (const auto &[connections, delta, value, vector, matrix] : weights)
@@ -290,9 +299,18 @@ void train_backward(const BoundLayer &bound, const Batch &batch, const Rows &dou
             {&bound.dense(rounded), record_of(delta), record_of(value), gradient.data()});
     for (const auto &[delta, gradient] : biases)
         gradients.biases.push_back({record_of(delta), gradient.data()});
+    return {bound.layer.backward(batch, doutputs.data(), dlast_h.data(), dlast_c.data(),
+                                 tape.view(), deltas, gradients, dx ? dx->data() : nullptr,
+                                 dh.data(), dc.data()),
+            kept(doutputs, dlast_h, dlast_c, tape, first, stages, gates, weights, dense_weights,
+                 biases, dx, dh, dc)};
+}
+
+void make_all(const std::vector<const BoundPass *> &bound, int threads) {
+    std::vector<ReadyPass> passes;
+    for (const BoundPass *one : bound) passes.push_back(one->pass);
     nb::gil_scoped_release release;
-    bound.layer.backward(batch, doutputs.data(), dlast_h.data(), dlast_c.data(), view, deltas,
-                         gradients, dx ? dx->data() : nullptr, dh.data(), dc.data(), threads);
+    make(passes, threads);
 }
 
 // Matrices, (rows, columns), and vectors of their active connections; one of each pair is written.
@@ -358,16 +376,19 @@ void bind_training(nb::module_ &module) {
              },
              "x"_a.noconvert(), "scales"_a.noconvert(), "h_before"_a.noconvert().none(),
              "c_before"_a.noconvert().none(), "gates"_a.noconvert(), "hidden"_a.noconvert());
+    nb::class_<BoundPass>(module, "TrainingPass");
     nb::class_<BoundLayer>(module, "TrainingLayer")
         .def(nb::init<const Path &, Trained, Trained, std::vector<std::vector<Trained>>, float,
                       bool>())
         .def("forward", train_forward, "batch"_a, "x"_a, "h"_a, "c"_a, "bias"_a.none(),
              "later_biases"_a, "tape"_a, "outputs"_a.noconvert(), "last_h"_a.noconvert(),
-             "last_c"_a.noconvert(), "threads"_a)
+             "last_c"_a.noconvert(), nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>())
         .def("backward", train_backward, "batch"_a, "doutputs"_a, "dlast_h"_a, "dlast_c"_a,
              "tape"_a, "first"_a.noconvert(), "stages"_a.noconvert(), "gates"_a.noconvert(),
              "weights"_a.noconvert(), "dense_weights"_a.noconvert(), "biases"_a.noconvert(),
-             "dx"_a.noconvert().none(), "dh"_a.noconvert(), "dc"_a.noconvert(), "threads"_a);
+             "dx"_a.noconvert().none(), "dh"_a.noconvert(), "dc"_a.noconvert(),
+             nb::keep_alive<0, 1>(), nb::keep_alive<0, 2>());
+    module.def("make", make_all, "passes"_a, "threads"_a);
     module.def("gather", gather_all, "active"_a.noconvert(), "threads"_a);
     module.def("scatter", scatter_all, "active"_a.noconvert(), "threads"_a);
     module.def("lanes_of_memory", lanes_of_memory, "units"_a, "lanes"_a);

@@ -564,7 +564,7 @@ struct TrainingLayer::Forward {
     const LaneKernels &kernels;
     const DenseLanes &dense;
     const Steps &steps;
-    const Tape &tape;
+    const Tape tape;
     const LaneWeights &ih, &hh;
     const std::vector<std::vector<LaneWeights>> &later;
     std::vector<int> first_rows;
@@ -577,21 +577,22 @@ struct TrainingLayer::Forward {
     std::vector<Lines> sums;                // of gates with hidden layers
 };
 
-void TrainingLayer::forward(const Batch &batch, const float *x, const float *h, const float *c,
-                            const float *bias, const Biases &later_biases, const Tape &tape,
-                            float *outputs, float *last_h, float *last_c, int threads) const {
-    Matrices matrices(*this, false);
-    std::vector<Forward> passes;
-    passes.reserve(batch.parts().size());
-    for (const Steps &steps : batch.parts()) passes.emplace_back(*this, matrices, steps, tape);
-    Barriers barriers(passes.size());
-    together(threads, [&](const Member &member) {
-        matrices.fill(true, member);
+ReadyPass TrainingLayer::forward(const Batch &batch, const float *x, const float *h,
+                                 const float *c, const float *bias, const Biases &later_biases,
+                                 const Tape &tape, float *outputs, float *last_h,
+                                 float *last_c) const {
+    const auto matrices = std::make_shared<Matrices>(*this, false);
+    const auto passes = std::make_shared<std::vector<Forward>>();
+    passes->reserve(batch.parts().size());
+    for (const Steps &steps : batch.parts()) passes->emplace_back(*this, *matrices, steps, tape);
+    const auto barriers = std::make_shared<Barriers>(passes->size());
+    return [=](const Member &member) {
+        matrices->fill(true, member);
         member.wait();
-        apart(member, barriers, [&](int part, const Member &within) {
-            passes[part].run(x, h, c, bias, later_biases, outputs, last_h, last_c, within);
+        apart(member, *barriers, [&](int part, const Member &within) {
+            (*passes)[part].run(x, h, c, bias, later_biases, outputs, last_h, last_c, within);
         });
-    });
+    };
 }
 
 // A backward pass, made by a team likewise.
@@ -781,8 +782,8 @@ struct TrainingLayer::Backward {
     const LaneKernels &kernels;
     const DenseLanes &dense;
     const Steps &steps;
-    const Tape &tape;
-    const Deltas &deltas;
+    const Tape tape;
+    const Deltas deltas;
     const Gradients &gradients;
     const LaneWeights &ih, &hh;
     const std::vector<std::vector<LaneWeights>> &later;
@@ -794,28 +795,36 @@ struct TrainingLayer::Backward {
     std::vector<Memory> panels;             // of a chunk, for gradients of all connections
 };
 
-void TrainingLayer::backward(const Batch &batch, const float *doutputs, const float *dlast_h,
-                             const float *dlast_c, const Tape &tape, const Deltas &deltas,
-                             const Gradients &gradients, float *dx, float *dh, float *dc,
-                             int threads) const {
-    Matrices matrices(*this, true);
+ReadyPass TrainingLayer::backward(const Batch &batch, const float *doutputs,
+                                  const float *dlast_h, const float *dlast_c, const Tape &tape,
+                                  const Deltas &deltas, const Gradients &gradients, float *dx,
+                                  float *dh, float *dc) const {
+    const auto matrices = std::make_shared<Matrices>(*this, true);
     const size_t parts = batch.parts().size();
-    GradientsByPart by_part(gradients, parts);
-    std::vector<Backward> passes;
-    passes.reserve(parts);
+    const auto by_part = std::make_shared<GradientsByPart>(gradients, parts);
+    const auto passes = std::make_shared<std::vector<Backward>>();
+    passes->reserve(parts);
     for (size_t p = 0; p < parts; ++p)
-        passes.emplace_back(*this, matrices, batch.parts()[p], tape, deltas, by_part.of(p));
-    Barriers barriers(parts);
-    together(threads, [&](const Member &member) {
-        matrices.fill(dx != nullptr, member);
+        passes->emplace_back(*this, *matrices, batch.parts()[p], tape, deltas, by_part->of(p));
+    const auto barriers = std::make_shared<Barriers>(parts);
+    return [=](const Member &member) {
+        matrices->fill(dx != nullptr, member);
         member.wait();
-        apart(member, barriers, [&](int part, const Member &within) {
-            passes[part].run(doutputs, dlast_h, dlast_c, dx, dh, dc, within);
+        apart(member, *barriers, [&](int part, const Member &within) {
+            (*passes)[part].run(doutputs, dlast_h, dlast_c, dx, dh, dc, within);
         });
         member.wait();
-        by_part.add_up(member);
+        by_part->add_up(member);
         member.wait();
-        for (const ConnectionGradient &one : gradients.weights) place(one, member);
+        for (const ConnectionGradient &one : by_part->of(0).weights) place(one, member);
+    };
+}
+
+void make(const std::vector<ReadyPass> &passes, int threads) {
+    Barriers barriers(passes.size());
+    together(threads, [&](const Member &member) {
+        apart(member, barriers,
+              [&](int pass, const Member &within) { passes[pass](within); });
     });
 }
 

@@ -6,6 +6,7 @@
 #include "memory.h"
 #include "team.h"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -236,6 +237,12 @@ struct Gradients {
     std::vector<BiasGradient> biases;
 };
 
+// A pass that is ready to be made, by all members of a team. What it was made from must outlive it.
+using ReadyPass = std::function<void(const Member &)>;
+
+// Makes passes that do not need each other, side by side where there are threads enough.
+void make(const std::vector<ReadyPass> &passes, int threads);
+
 class TrainingLayer {
   public:
     // `dense` makes the products with dense weights.
@@ -243,14 +250,14 @@ class TrainingLayer {
                   const Weights &hh, const std::vector<std::vector<Weights>> &later, float slope);
 
     // x (rows, input), h and c (batch, hidden) and the results are rows in memory.
-    void forward(const Batch &batch, const float *x, const float *h, const float *c,
-                 const float *bias, const Biases &later_biases, const Tape &tape, float *outputs,
-                 float *last_h, float *last_c, int threads) const;
+    ReadyPass forward(const Batch &batch, const float *x, const float *h, const float *c,
+                      const float *bias, const Biases &later_biases, const Tape &tape,
+                      float *outputs, float *last_h, float *last_c) const;
 
     // dx may be null. Sums over lanes depend in their rounding on the batch's parts.
-    void backward(const Batch &batch, const float *doutputs, const float *dlast_h,
-                  const float *dlast_c, const Tape &tape, const Deltas &deltas,
-                  const Gradients &gradients, float *dx, float *dh, float *dc, int threads) const;
+    ReadyPass backward(const Batch &batch, const float *doutputs, const float *dlast_h,
+                       const float *dlast_c, const Tape &tape, const Deltas &deltas,
+                       const Gradients &gradients, float *dx, float *dh, float *dc) const;
 
     int input() const { return ih_.columns; }
     int hidden() const { return hh_.columns; }

@@ -298,9 +298,10 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
     const TrainingLayer layer(kernels, dense, sample.matrices[0].weights(),
                               sample.matrices[1].weights(), later, sample.slope);
     Floats outputs(sample.rows * H), last_h(sample.batch * H), last_c(last_h.size());
-    layer.forward(batch, sample.x.data(), sample.h.data(), sample.c.data(),
-                  sample.bias.data(), biases, tape, outputs.data(), last_h.data(), last_c.data(),
-                  threads);
+    make({layer.forward(batch, sample.x.data(), sample.h.data(), sample.c.data(),
+                        sample.bias.data(), biases, tape, outputs.data(), last_h.data(),
+                        last_c.data())},
+         threads);
     std::vector<double> slow;
     sample.loss(&slow);
     const std::string path = kernels.name;
@@ -329,9 +330,10 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             learn(stage, last ? deltas.gates[k] : deltas.stages[k][s], tape.hidden[k][s]);
         }
     Floats dx(sample.x.size()), dh(last_h.size()), dc(last_h.size()), dbias(units);
-    layer.backward(batch, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape, deltas,
-                   {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(), dh.data(),
-                   dc.data(), threads);
+    make({layer.backward(batch, sample.doutputs.data(), sample.dh.data(), sample.dc.data(), tape,
+                         deltas, {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(),
+                         dh.data(), dc.data())},
+         threads);
     const auto compare = [&](const char *what, Floats &at, const Floats &found) {
         for (int n = 0; n < 5 && dense.numbers == 1; ++n) { // rounding may cross a kink
             const size_t i = generator() % at.size();
@@ -403,6 +405,24 @@ void check_apart() {
         }
 }
 
+// Passes side by side are made by a team each, whose members wait for each other alone.
+void check_make() {
+    for (int threads = 1; threads < 6; ++threads) {
+        std::vector<std::atomic<int>> shares(2);
+        std::vector<ReadyPass> passes;
+        for (std::atomic<int> &share : shares)
+            passes.push_back([&](const Member &member) {
+                for (int waits = 0; waits < (&share == &shares[0] ? 3 : 50); ++waits) member.wait();
+                const auto [begin, end] = member.share(100);
+                share += end - begin;
+                member.wait();
+                expect_together(share, 100);
+            });
+        make(passes, threads);
+        for (const std::atomic<int> &share : shares) expect_close("of a pass", share, 100);
+    }
+}
+
 // A batch is parted where that costs few lanes; every sequence is in one part at each of its steps.
 void check_parts(const std::vector<int64_t> &sizes, int most, int wanted) {
     const Batch batch(sizes.data(), static_cast<int>(sizes.size()), false, most);
@@ -452,6 +472,7 @@ void check_memory() {
 int main() {
     check_barrier();
     check_apart();
+    check_make();
     check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     const std::vector<int64_t> for_two = {32, 32, 32, 31, 18, 1}, for_three(6, 47);

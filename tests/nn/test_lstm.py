@@ -107,6 +107,23 @@ def test_agrees_on_values_and_gradients(layers, form, lengths, with_states, dens
     assert_same(lstm, x, hx)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    "lengths", [[20] * 16, [20] * 7 + [13] * 9 + [4] * 3], ids=["even", "ragged"]
+)
+@pytest.mark.parametrize("density", [0.1, 1])
+def test_any_number_of_threads_agrees(threads, lengths, density):
+    lstm = note(nn.LSTM(64, 80, 2, bidirectional=True), density)
+    x = pack_padded_sequence(torch.randn(20, len(lengths), 64), lengths)
+    x.data.requires_grad_()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_same(lstm, x, states(lstm, len(lengths)))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_outputs_of_packed_sequences_are_packed_alike():
     lstm = nn.LSTM(5, 6, bidirectional=True)
     packed = pack_padded_sequence(torch.randn(6, 4, 5), [4, 1, 6, 4], enforce_sorted=False)

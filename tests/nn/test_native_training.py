@@ -8,6 +8,7 @@ from torch import nn
 from growprune import HLSTM, GrowPrune, Plan
 from growprune.errors import GrowPruneError
 from growprune.native import paths, training
+from growprune.nn import _native
 
 UNEQUAL = {"input": (3,), "cell": (20, 9), "output": (5, 33, 2)}
 RAGGED = [6, 9, 1, *[9] * 12, 4, 4, 2]
@@ -87,16 +88,79 @@ def results_of_threads(threads, layer, x, lengths=None):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_that_share_units_change_no_bit(engine, threads):
+def test_threads_that_share_units_or_directions_change_no_bit(engine, threads, bidirectional):
     engine("native")
-    layer = HLSTM(64, 96, gate_hidden_sizes=(80,))
+    layer = HLSTM(64, 96, bidirectional=bidirectional, gate_hidden_sizes=(80,))
     GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), Plan(seed_density=0.2))
     x = torch.randn(30, 20, 64)
     lengths = [30] * 9 + [12] * 11
     found = results_of_threads(threads, layer, x, lengths)
     for ours, theirs in zip(found, results(layer, x, lengths), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """How many passes were made side by side, each time that some were made."""
+    counts = []
+    make = _native.Layer._make_at_once
+
+    def noting(layer, preparations):
+        counts.append(len(preparations))
+        return make(layer, preparations)
+
+    monkeypatch.setattr(_native.Layer, "_make_at_once", noting)
+    return counts
+
+
+@pytest.mark.parametrize(("threads", "beside"), [(1, False), (2, True), (3, False), (4, True)])
+@pytest.mark.parametrize("sizes", [(), UNEQUAL], ids=str)
+@pytest.mark.parametrize("plan", ["dense", "sparse", "growing"])
+def test_directions_side_by_side_agree(path, engine, at_once, threads, beside, sizes, plan):
+    layer = HLSTM(96, 80, bidirectional=True, gate_hidden_sizes=sizes, gate_dropout=0.2)
+    masks = {}
+    if plan != "dense":
+        optimizer = torch.optim.SGD(layer.parameters(), 0.1)
+        settings = GROWING if plan == "growing" else {}
+        masks = GrowPrune(layer, optimizer, Plan(seed_density=0.3, **settings)).masks
+    x = torch.randn(80, 19, 96)
+    found = []
+    for name, count in (("native", threads), ("native", threads), ("torch", 1)):
+        engine(name)
+        torch.manual_seed(3)
+        found.append(results_of_threads(count, layer, x, [80] * 6 + [50] * 9 + [2] * 4))
+    assert at_once == [2] * 4 if beside else [1] * 8
+    for ours, again in zip(*found[:2], strict=True):
+        assert torch.equal(ours, again)
+    if plan == "sparse":
+        names = [name for name, _ in layer.named_parameters()]
+        for gradient, name in zip(found[2][4:], names, strict=True):
+            gradient *= masks.get(name, 1)
+    assert_close(found[0], found[2])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("frozen", ["weight", "bias", "_reverse", "_l0"])
+@pytest.mark.parametrize("need_x", [True, False])
+def test_only_gradients_that_are_needed_are_given(engine, threads, frozen, need_x):
+    layer = HLSTM(96, 80, 2, bidirectional=True, gate_hidden_sizes=(20, 30))
+    for name, parameter in layer.named_parameters():
+        parameter.requires_grad_(frozen not in name)
+    before = torch.get_num_threads()
+    found = []
+    for name, count in (("native", threads), ("torch", 1)):
+        engine(name)
+        torch.set_num_threads(count)
+        x = torch.linspace(-1, 1, 20 * 16 * 96).view(20, 16, 96).requires_grad_(need_x)
+        layer.zero_grad()
+        layer(x)[0].square().mean().backward()
+        found.append({name: p.grad for name, p in [("x", x), *layer.named_parameters()]})
+    torch.set_num_threads(before)
+    ours, theirs = found
+    assert {n for n, g in ours.items() if g is None} == {n for n, g in theirs.items() if g is None}
+    assert_close(*([g for g in one.values() if g is not None] for one in found))
 
 
 LENGTHS = {"even": [6] * 64, "ragged": [9] * 40 + [7, 8] * 8 + [3] * 4 + [1] * 4}
@@ -111,11 +175,13 @@ def test_the_lengths_are_shared_by_sequences():
             assert kernels.Batch(np.array(sizes), False, threads).parts == threads
 
 
-@pytest.mark.parametrize(("threads", "lengths"), [(2, "ragged"), (4, "even")])
+@pytest.mark.parametrize(
+    ("threads", "lengths", "both"), [(2, "ragged", False), (4, "even", False), (4, "ragged", True)]
+)
 @pytest.mark.parametrize("sizes", [(), UNEQUAL], ids=str)
 @pytest.mark.parametrize("plan", [{}, GROWING], ids=["sparse", "growing"])
-def test_threads_that_share_sequences_agree(path, engine, threads, lengths, sizes, plan):
-    layer = HLSTM(96, 80, bidirectional=True, gate_hidden_sizes=sizes, gate_dropout=0.2)
+def test_threads_that_share_sequences_agree(path, engine, threads, lengths, both, sizes, plan):
+    layer = HLSTM(96, 80, bidirectional=both, gate_hidden_sizes=sizes, gate_dropout=0.2)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
     grow_prune = GrowPrune(layer, optimizer, Plan(seed_density=0.3, **plan))
     x = torch.randn(9, 64, 96)
@@ -377,7 +443,8 @@ def test_products_are_rounded_and_nothing_else(engine, monkeypatch, by, width):
 @needs_bfloat16
 def test_rounded_products_change_no_bit_with_the_threads(engine, monkeypatch):
     monkeypatch.setattr(training, "_products", "bfloat16")
-    test_threads_that_share_units_change_no_bit(engine, 3)
+    test_threads_that_share_units_or_directions_change_no_bit(engine, 3, False)
+    test_threads_that_share_units_or_directions_change_no_bit(engine, 2, True)
     engine("native")
     layer = HLSTM(64, 96, gate_hidden_sizes=(77,))
     x = torch.randn(30, 20, 64)

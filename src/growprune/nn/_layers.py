@@ -1,7 +1,7 @@
 """Layers over a batch in any of its forms: what `HLSTM` and `torch.nn.LSTM` have in common.
 
 `layers` is a module with the attributes that both have: input_size, hidden_size, num_layers,
-batch_first, dropout, bidirectional, training and weight_ih_l0. What runs one layer in one direction
+batch_first, dropout, bidirectional, training and weight_ih_l0. What describes a layer's directions
 is passed beside it.
 """
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from growprune.nn._recurrence import product_dtype
+from growprune.nn._recurrence import Direction, product_dtype, recur
 
 State = tuple[Tensor, Tensor]
-Run = Callable[[str, Tensor, list[int], Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""From the suffix of the parameters' names, packed rows (rows, features), the sequences alive at
-each step, h and c (batch, hidden_size) to outputs and last states."""
+Directions = Callable[[str, list[int], Tensor, Tensor], Direction]
+"""From the suffix of the parameters' names, the sequences alive at each step, h and c (batch,
+hidden_size)."""
 
 
 def suffixes(layers: Any, layer: int) -> list[str]:
@@ -34,7 +34,7 @@ def state_shape(layers: Any, *batch: int) -> tuple[int, ...]:
 
 def run_layers(
     layers: Any,
-    run: Run,
+    direction: Directions,
     batch: Tensor | PackedSequence,
     hx: State | None,
     lengths: Tensor | Sequence[int] | None = None,
@@ -47,13 +47,13 @@ def run_layers(
     if isinstance(batch, PackedSequence):
         if lengths is not None:
             raise ValueError("a PackedSequence knows its lengths; leave out `lengths`")
-        return _run_packed(layers, run, batch, hx)
+        return _run_packed(layers, direction, batch, hx)
     if batch.dim() == 2:
-        return _run_single(layers, run, batch, hx, lengths)
+        return _run_single(layers, direction, batch, hx, lengths)
     if batch.dim() != 3:
         raise ValueError(f"input must have 2 or 3 dimensions, got shape {tuple(batch.shape)}")
     padded = batch.transpose(0, 1) if layers.batch_first else batch
-    output, state = _run_padded(layers, run, padded, hx, lengths)
+    output, state = _run_padded(layers, direction, padded, hx, lengths)
     return output.transpose(0, 1) if layers.batch_first else output, state
 
 
@@ -83,7 +83,11 @@ def check_state(hx: State, shape: tuple[int, ...]) -> None:
 
 
 def _run_single(
-    layers: Any, run: Run, x: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
+    layers: Any,
+    direction: Directions,
+    x: Tensor,
+    hx: State | None,
+    lengths: Tensor | Sequence[int] | None,
 ) -> tuple[Tensor, State]:
     """One sequence, (time, input_size)."""
     if lengths is not None:
@@ -91,12 +95,16 @@ def _run_single(
     if hx is not None:
         check_state(hx, state_shape(layers))
         hx = hx[0].unsqueeze(1), hx[1].unsqueeze(1)
-    output, (h, c) = _run_padded(layers, run, x.unsqueeze(1), hx, None)
+    output, (h, c) = _run_padded(layers, direction, x.unsqueeze(1), hx, None)
     return output.squeeze(1), (h.squeeze(1), c.squeeze(1))
 
 
 def _run_padded(
-    layers: Any, run: Run, x: Tensor, hx: State | None, lengths: Tensor | Sequence[int] | None
+    layers: Any,
+    direction: Directions,
+    x: Tensor,
+    hx: State | None,
+    lengths: Tensor | Sequence[int] | None,
 ) -> tuple[Tensor, State]:
     """A padded batch, (time, batch, input_size)."""
     time, batch, _ = x.shape
@@ -105,15 +113,15 @@ def _run_padded(
     steps = None if lengths is None else _checked_lengths(lengths, time, batch)
     if steps is None or bool((steps == time).all()):
         rows = PackedSequence(x.flatten(0, 1), torch.full((time,), batch))
-        output, state = _run_packed(layers, run, rows, hx)
+        output, state = _run_packed(layers, direction, rows, hx)
         return output.data.unflatten(0, (time, batch)), state
     rows = pack_padded_sequence(x, steps, enforce_sorted=False)
-    output, state = _run_packed(layers, run, rows, hx)
+    output, state = _run_packed(layers, direction, rows, hx)
     return pad_packed_sequence(output, total_length=time)[0], state
 
 
 def _run_packed(
-    layers: Any, run: Run, packed: PackedSequence, hx: State | None
+    layers: Any, direction: Directions, packed: PackedSequence, hx: State | None
 ) -> tuple[PackedSequence, State]:
     x, sizes, order, back = packed
     check_input(x, layers.input_size, layers.weight_ih_l0)
@@ -124,12 +132,12 @@ def _run_packed(
         hx = x.new_zeros(shape, dtype=dtype), x.new_zeros(shape, dtype=dtype)
     check_state(hx, shape)
     h, c = (_reordered(state.to(dtype), order) for state in hx)
-    x, h, c = _run_stack(layers, run, x, batch_sizes, h, c)
+    x, h, c = _run_stack(layers, direction, x, batch_sizes, h, c)
     return PackedSequence(x, sizes, order, back), (_reordered(h, back), _reordered(c, back))
 
 
 def _run_stack(
-    layers: Any, run: Run, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
+    layers: Any, direction: Directions, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Packed rows through all layers."""
     states = iter(zip(h, c, strict=True))
@@ -137,7 +145,8 @@ def _run_stack(
     for layer in range(layers.num_layers):
         if layer and layers.dropout:
             x = dropout(x, layers.dropout, layers.training)
-        runs = [run(suffix, x, batch_sizes, *next(states)) for suffix in suffixes(layers, layer)]
+        ends = suffixes(layers, layer)
+        runs = recur(x, [direction(suffix, batch_sizes, *next(states)) for suffix in ends])
         x = torch.cat([outputs for outputs, _, _ in runs], -1) if len(runs) > 1 else runs[0][0]
         last += [state for _, *state in runs]
     return x, torch.stack([h for h, _ in last]), torch.stack([c for _, c in last])

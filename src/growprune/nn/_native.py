@@ -6,7 +6,8 @@ connections can be left out without loss. In memory they come in chunks of some 
 after chunk (units, lanes of the chunk).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ _FLOPS_PER_THREAD = 2e6
 """Less work than this is not worth a thread."""
 
 Nested = list[list[Tensor]]
+Results = tuple[Tensor, Tensor, Tensor]
 
 
 class Dropout(NamedTuple):
@@ -128,11 +130,8 @@ class Pass:
             self._later_biases.append([bias for _, bias in pairs])
         self._active = {id(w): worthwhile(w) for w in self._weights()}
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
-        self._threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
-        # Dense weights are too many for each core to read all of them.
-        parts = self._threads if all(self._active.values()) else 1
-        self._batch = self._kernels.Batch(np.array(batch_sizes, np.int64), reverse, parts)
-        self._lanes: int = self._batch.lanes
+        self.threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
+        self._batch_sizes, self._reverse = np.array(batch_sizes, np.int64), reverse
         vectors = self._gathered()
         self._layer = self._kernels.TrainingLayer(
             self._path,
@@ -143,10 +142,19 @@ class Pass:
             rounded,
         )
 
+    def divide(self, threads: int) -> None:
+        """Divide the batch for so many threads, before the first pass."""
+        # Dense weights are too many for each core to read all of them.
+        parts = threads if all(self._active.values()) else 1
+        self._batch = self._kernels.Batch(self._batch_sizes, self._reverse, parts)
+        self._lanes: int = self._batch.lanes
+
     def forward(
         self, x: Tensor, h: Tensor, c: Tensor, dropout: Dropout | None, *, record: bool
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tape]:
-        """Outputs and last states, and the tape, filled only if `record` is set.
+    ) -> tuple[Any, tuple[Results, Tape]]:
+        """The pass, ready to be made, and what it will fill.
+
+        The tape is filled only if `record` is set.
 
         Args:
             x: (rows, input_size).
@@ -166,11 +174,10 @@ class Pass:
         )
         outputs = self._room(len(x), hidden_size)
         last_h, last_c = torch.empty_like(h), torch.empty_like(c)
-        self._input_dtype = x.dtype
         bias = None
         if self._bias_ih is not None and self._bias_hh is not None:
             bias = _array(self._bias_ih.detach() + self._bias_hh.detach())
-        self._layer.forward(
+        ready = self._layer.forward(
             self._batch,
             _array(x.float()),
             _array(h),
@@ -181,21 +188,23 @@ class Pass:
             _array(outputs),
             _array(last_h),
             _array(last_c),
-            self._threads,
         )
-        return (outputs, last_h, last_c), tape
+        return ready, ((outputs, last_h, last_c), tape)
 
     def backward(
-        self, tape: Tape, grads: Sequence[Tensor], needed: Sequence[bool]
-    ) -> list[Tensor | None]:
-        """Gradients of x, h, c and the parameters; None where not needed."""
+        self, tape: Tape, grads: Sequence[Tensor], needed: Sequence[bool], *, need_x: bool
+    ) -> tuple[Any, tuple[Tensor | None, list[Tensor | None]]]:
+        """The pass, ready to be made, and the gradients that it will fill; None where not needed.
+
+        They are those of x, in float32, and those of h, c and the parameters.
+        """
         doutputs, dlast_h, dlast_c = grads
         deltas = self._deltas(tape)
-        sums = self._sums(deltas, tape, needed[3:])
+        sums = self._sums(deltas, tape, needed[2:])
         unlike = {id(one): one for one in sums if one}.values()  # both first biases have one
-        dx = self._room(len(doutputs), len(tape.x)) if needed[0] else None
+        dx = self._room(len(doutputs), len(tape.x)) if need_x else None
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
-        self._layer.backward(
+        ready = self._layer.backward(
             self._batch,
             _array(doutputs),
             _array(dlast_h),
@@ -210,14 +219,11 @@ class Pass:
             None if dx is None else _array(dx),
             _array(dh),
             _array(dc),
-            self._threads,
         )
         for one in unlike:
             if one.active is not None:
                 one.active.note_gradient(one.gradient, one.vector)
-        if dx is not None:
-            dx = dx.to(self._input_dtype)
-        return [dx, dh, dc, *(one and one.gradient for one in sums)]
+        return ready, (dx, [dh, dc, *(one and one.gradient for one in sums)])
 
     def _deltas(self, tape: Tape) -> "_Deltas":
         """Room for the gradients of sums, which all chunks share."""
@@ -272,7 +278,7 @@ class Pass:
 
     def _scale(self, keep: float, width: int, seed: int) -> Tensor:
         lanes = self._room(width, self._lanes)
-        self._batch.dropout(self._path, seed, keep, _array(lanes), self._threads)
+        self._batch.dropout(self._path, seed, keep, _array(lanes), self.threads)
         return lanes
 
     def _room(self, units: int, lanes: int) -> Tensor:
@@ -285,7 +291,7 @@ class Pass:
         vectors = [np.empty(active.count, np.float32) for _, active in sparse]
         pairs = zip(sparse, vectors, strict=True)
         copies = [(active.indices, _array(w), vector) for (w, active), vector in pairs]
-        self._kernels.gather(copies, self._threads)
+        self._kernels.gather(copies, self.threads)
         return {id(w): vector for (w, _), vector in zip(sparse, vectors, strict=True)}
 
     def _trained(self, weight: Tensor, vectors: dict[int, np.ndarray]) -> Any:
@@ -302,6 +308,68 @@ class Pass:
         yield from self._first
         for gate in self._later:
             yield from gate
+
+
+class Layer:
+    """All directions of one layer over one packed batch, on the kernels.
+
+    They are made side by side, each by its share of the threads, where these are as many for each;
+    else one after the other, each by all threads.
+
+    Args:
+        passes: a pass for each direction.
+    """
+
+    def __init__(self, passes: Sequence[Pass]) -> None:
+        self._kernels, _ = training.training_kernels()
+        self._passes = passes
+        self._threads = min(one.threads for one in passes)
+        self._at_once = 1 if self._threads % len(passes) else len(passes)
+        for one in passes:
+            one.divide(self._threads // self._at_once)
+
+    def forward(
+        self, x: Tensor, states: Sequence[tuple[Tensor, Tensor, Dropout | None]], *, record: bool
+    ) -> list[tuple[Results, Tape]]:
+        """Outputs and last states, and the tape, filled only if `record` is set, by direction.
+
+        Args:
+            x: (rows, input_size).
+            states: for each direction first hidden and cell state, (batch, hidden_size), and
+                dropout of the gates' hidden layers.
+            record: a backward pass may follow.
+        """
+        self._input_dtype = x.dtype
+        pairs = zip(self._passes, states, strict=True)
+        return self._make([partial(one.forward, x, *own, record=record) for one, own in pairs])
+
+    def backward(
+        self,
+        tapes: Sequence[Tape],
+        grads: Sequence[Sequence[Tensor]],
+        need_x: bool,
+        needed: Sequence[Sequence[bool]],
+    ) -> tuple[Tensor | None, list[list[Tensor | None]]]:
+        """Gradients of x, and by direction of h, c and the parameters; None where not needed."""
+        made = self._make(
+            [
+                partial(one.backward, tape, own, wanted, need_x=need_x)
+                for one, tape, own, wanted in zip(self._passes, tapes, grads, needed, strict=True)
+            ]
+        )
+        dx = [one.to(self._input_dtype) for one, _ in made if one is not None]
+        return reduce(Tensor.add_, dx) if dx else None, [others for _, others in made]
+
+    def _make(self, preparations: Sequence[Callable[[], tuple[Any, Any]]]) -> list[Any]:
+        """Prepare and make passes; what each has filled."""
+        starts = range(0, len(preparations), self._at_once)
+        groups = [preparations[i : i + self._at_once] for i in starts]
+        return [filled for group in groups for filled in self._make_at_once(group)]
+
+    def _make_at_once(self, preparations: Sequence[Callable[[], tuple[Any, Any]]]) -> list[Any]:
+        prepared = [prepare() for prepare in preparations]
+        self._kernels.make([ready for ready, _ in prepared], self._threads)
+        return [filled for _, filled in prepared]
 
 
 class _Deltas(NamedTuple):

@@ -1,4 +1,4 @@
-"""One layer in one direction over a packed batch, with its backward pass written out.
+"""One layer over a packed batch, with its backward pass written out.
 
 Rows are packed as `PackedSequence` packs them: sequences sorted by falling length, the rows of
 one time step side by side, no padding. `batch_sizes[t]` is the number of sequences that reach
@@ -40,6 +40,10 @@ sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
+Results = tuple[Tensor, Tensor, Tensor]
+"""Outputs (rows, hidden_size), and the last hidden and cell state, (batch, hidden_size)."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything about one pass that is not a tensor.
@@ -67,29 +71,59 @@ class Plan:
         return steps[::-1] if self.reverse else steps
 
 
-def recur(
-    plan: Plan, x: Tensor, h: Tensor, c: Tensor, parameters: Sequence[Tensor | None]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the layer over a packed batch.
+class Direction(NamedTuple):
+    """One direction of a layer, to be run over the same packed batch as the others.
 
-    Args:
+    Attributes:
         plan: the pass to make.
-        x: inputs, (rows, input_size).
         h: first hidden state, (batch, hidden_size).
         c: first cell state, (batch, hidden_size).
         parameters: in the order of `growprune.nn._gates.parameter_shapes`, None for no bias.
+    """
+
+    plan: Plan
+    h: Tensor
+    c: Tensor
+    parameters: Sequence[Tensor | None]
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """States and parameters."""
+        return self.h, self.c, *self.parameters
+
+
+def recur(x: Tensor, directions: Sequence[Direction]) -> list[Results]:
+    """Run a layer over a packed batch.
+
+    Args:
+        x: inputs, (rows, input_size).
+        directions: of the layer.
 
     Returns:
-        Outputs (rows, hidden_size), and the last hidden and cell state, (batch, hidden_size).
+        For each direction its outputs (rows, hidden_size), and the last hidden and cell state,
+        (batch, hidden_size).
     """
-    tensors = (x, h, c, *parameters)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Recurrence.apply(plan, *tensors)
+    parameters = list(itertools.chain(*(one.parameters for one in directions)))
+    if not _native.usable(x, parameters, directions[0].plan.product_dtype):
+        return [_recur_by_torch(x, one) for one in directions]
+    tensors = list(itertools.chain(*(one.tensors for one in directions)))
+    if _differentiated(x, *tensors):
+        plans = [one.plan for one in directions]
+        return _dealt(_Recurrence.apply(plans, x, *tensors), len(plans))
+    with torch.autocast("cpu", enabled=False):
+        return [results for results, _ in _native_forward(x, directions, record=False)[1]]
+
+
+def _recur_by_torch(x: Tensor, direction: Direction) -> Results:
+    plan, h, c, parameters = direction
+    if _differentiated(x, *direction.tensors):
+        return _RecurrenceByTorch.apply(plan, x, *direction.tensors)
     with torch.autocast(x.device.type, enabled=False):
-        if _native.usable(x, parameters, plan.product_dtype):
-            native = _native_pass(plan, parameters)
-            return native.forward(x, h, c, _native_dropout(plan), record=False)[0]
         return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
+
+
+def _differentiated(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
@@ -101,18 +135,60 @@ def product_dtype(weight: Tensor) -> torch.dtype:
 
 
 class _Recurrence(torch.autograd.Function):
+    """All directions of a layer, since autograd would come to them one after the other."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, plans: Sequence[Plan], x: Tensor, *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        directions = [
+            Direction(plan, h, c, parameters)
+            for plan, (h, c, *parameters) in zip(plans, _dealt(tensors, len(plans)), strict=True)
+        ]
+        with torch.autocast("cpu", enabled=False):
+            ctx.layer, made = _native_forward(x, directions, record=True)
+        parameters = list(itertools.chain(*(one.parameters for one in directions)))
+        lanes = itertools.chain(*(tape.flatten() for _, tape in made))
+        ctx.plans, ctx.split = plans, len(parameters)
+        ctx.save_for_backward(*parameters, *lanes)
+        return tuple(itertools.chain(*(results for results, _ in made)))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        count = len(ctx.plans)
+        lanes = _dealt(ctx.saved_tensors[ctx.split :], count)
+        tapes = [_native.Tape.unflatten(ctx.plans[0].widths, one) for one in lanes]
+        _, need_x, *needed = ctx.needs_input_grad
+        with torch.autocast("cpu", enabled=False):
+            dx, gradients = ctx.layer.backward(
+                tapes, _dealt(grads, count), need_x, _dealt(needed, count)
+            )
+        return None, dx, *itertools.chain(*gradients)
+
+
+def _native_forward(
+    x: Tensor, directions: Sequence[Direction], *, record: bool
+) -> tuple[_native.Layer, list[tuple[Results, _native.Tape]]]:
+    """The layer on the kernels, and for each direction its results and tape."""
+    layer = _native.Layer([_native_pass(one.plan, one.parameters) for one in directions])
+    states = [(one.h, one.c, _native_dropout(one.plan)) for one in directions]
+    return layer, layer.forward(x, states, record=record)
+
+
+def _dealt(things: Sequence[Any], count: int) -> list[Any]:
+    """What all directions have, one after the other, as sequences of each."""
+    each = len(things) // count
+    return [things[i * each : (i + 1) * each] for i in range(count)]
+
+
+class _RecurrenceByTorch(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, plan: Plan, x: Tensor, h: Tensor, c: Tensor, *parameters: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Results:
         ctx.plan, ctx.split = plan, len(parameters)
-        ctx.native = None
         with torch.autocast(x.device.type, enabled=False):
-            if _native.usable(x, parameters, plan.product_dtype):
-                ctx.native = _native_pass(plan, parameters)
-                results, lanes = ctx.native.forward(x, h, c, _native_dropout(plan), record=True)
-                ctx.save_for_backward(*parameters, *lanes.flatten())
-                return results
             results, tape = _forward(plan, x, h, c, _prepare(plan, parameters), record=True)
         ctx.save_for_backward(*parameters, x, *_flatten(tape))
         return results
@@ -120,13 +196,8 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        parameters, saved = ctx.saved_tensors[: ctx.split], ctx.saved_tensors[ctx.split :]
+        parameters, (x, *saved) = ctx.saved_tensors[: ctx.split], ctx.saved_tensors[ctx.split :]
         _, *needed = ctx.needs_input_grad
-        if ctx.native is not None:
-            lanes = _native.Tape.unflatten(ctx.plan.widths, saved)
-            with torch.autocast("cpu", enabled=False):
-                return None, *ctx.native.backward(lanes, grads, needed)
-        x, *saved = saved
         tape = _unflatten(ctx.plan, saved)
         weights = _prepare(ctx.plan, parameters)
         with torch.autocast(x.device.type, enabled=False):
@@ -198,7 +269,7 @@ def _unflatten(plan: Plan, tensors: Sequence[Tensor]) -> _Tape:
 
 def _forward(
     plan: Plan, x: Tensor, h: Tensor, c: Tensor, weights: _Weights, *, record: bool
-) -> tuple[tuple[Tensor, Tensor, Tensor], _Tape]:
+) -> tuple[Results, _Tape]:
     """Outputs and last states, and the tape, which is filled only if `record` is set."""
     # What no backward pass will read needs room for one step only, which all steps share.
     rows = len(x) if record else len(h)

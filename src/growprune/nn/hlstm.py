@@ -15,7 +15,7 @@ from growprune.nn._gates import (
     parse_gate_hidden_sizes,
 )
 from growprune.nn._layers import State, check_input, check_state, run_layers, suffixes
-from growprune.nn._recurrence import Plan, product_dtype, recur
+from growprune.nn._recurrence import Direction, Plan, product_dtype, recur
 
 
 class _GateNetworks(nn.Module):
@@ -67,10 +67,8 @@ class _GateNetworks(nn.Module):
     def _shapes(self, input_size: int) -> dict[str, tuple[int, ...]]:
         return parameter_shapes(input_size, self.hidden_size, self.gate_widths)
 
-    def _run(
-        self, suffix: str, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One layer and direction over packed rows: outputs and last states."""
+    def _direction(self, suffix: str, batch_sizes: list[int], h: Tensor, c: Tensor) -> Direction:
+        """One layer and direction over packed rows."""
         parameters = [getattr(self, name + suffix) for name in self._shapes(self.input_size)]
         plan = Plan(
             widths=self.gate_widths,
@@ -80,7 +78,7 @@ class _GateNetworks(nn.Module):
             keep=1 - self.gate_dropout if self.training else 1.0,
             product_dtype=product_dtype(parameters[0]),
         )
-        return recur(plan, x, h, c, parameters)
+        return Direction(plan, h, c, parameters)
 
 
 class HLSTM(_GateNetworks):
@@ -183,7 +181,7 @@ class HLSTM(_GateNetworks):
         Raises:
             ValueError: shapes, dtypes or lengths do not fit.
         """
-        return run_layers(self, self._run, input, hx, lengths)
+        return run_layers(self, self._direction, input, hx, lengths)
 
     @classmethod
     def from_lstm(cls, lstm: nn.LSTM) -> Self:
@@ -290,7 +288,8 @@ class HLSTMCell(_GateNetworks):
             hx = input.new_zeros(shape, dtype=dtype), input.new_zeros(shape, dtype=dtype)
         check_state(hx, shape)
         h, c = (state.to(dtype).view(-1, self.hidden_size) for state in hx)
-        _, h, c = self._run("", input.view(-1, self.input_size), [len(h)], h, c)
+        direction = self._direction("", [len(h)], h, c)
+        [(_, h, c)] = recur(input.view(-1, self.input_size), [direction])
         return h.view(shape), c.view(shape)
 
     def extra_repr(self) -> str:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from growprune.nn import _native
 from growprune.nn._gates import GATE_LETTERS
 from growprune.nn._layers import State, run_layers, state_shape
-from growprune.nn._recurrence import Plan, product_dtype, recur
+from growprune.nn._recurrence import Direction, Plan, product_dtype
 
 PAYS_BELOW = 0.3
 """Share of its products under which our pass is faster than torch's over a padded batch."""
@@ -84,9 +84,7 @@ def native_forward(
     if not _fits(lstm, input, hx):
         return nn.LSTM.forward(lstm, input, hx)
 
-    def run(
-        suffix: str, x: Tensor, batch_sizes: list[int], h: Tensor, c: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def direction(suffix: str, batch_sizes: list[int], h: Tensor, c: Tensor) -> Direction:
         parameters = [getattr(lstm, name + suffix, None) for name in _PARAMETERS]
         plan = Plan(
             widths=_NO_HIDDEN_LAYERS,
@@ -94,11 +92,11 @@ def native_forward(
             reverse=suffix.endswith("_reverse"),
             slope=0.0,
             keep=1.0,
-            product_dtype=x.dtype,
+            product_dtype=torch.float32,
         )
-        return recur(plan, x, h, c, parameters)
+        return Direction(plan, h, c, parameters)
 
-    return run_layers(lstm, run, input, hx)
+    return run_layers(lstm, direction, input, hx)
 
 
 def _fits(lstm: nn.LSTM, batch: Tensor | PackedSequence, hx: State | None) -> bool:

@@ -52,16 +52,18 @@ def call(swapped=None, make=None):
         a["x"], [[]] * 4, a["h_before"], a["c_before"], [a["gates"], *zeros(3, 4, 16)], [[]] * 4
     )
     ones = np.ones((2, 4), np.float32)
-    layer.forward(
+    forward = layer.forward(
         batch, ones[:, :3].copy(), ones, ones, None, [[]] * 4, tape,
-        a["outputs"], a["last_h"], a["last_c"], 1,
+        a["outputs"], a["last_h"], a["last_c"],
     )  # fmt: skip
-    layer.backward(
+    kernels.make([forward], 1)
+    backward = layer.backward(
         batch, ones, ones, ones, tape, a["first"], [[]] * 4, [a["deltas"]] * 4,
         [(active, a["first"], a["x"], a["vector"], a["matrix"])],
         [(False, a["first"], a["h_before"], a["dense"])], [(a["first"], a["bias"])],
-        a["dx"], a["dh"], a["dc"], 1,
+        a["dx"], a["dh"], a["dc"],
     )  # fmt: skip
+    kernels.make([backward], 1)
     return arrays
 
 

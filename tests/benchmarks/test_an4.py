@@ -46,6 +46,8 @@ def out(tmp_path, monkeypatch):
     for run in steps.open_runs(steps.read_search(path), tmp_path):
         if (run.trial, run.seed) in ERRORS:
             recipe, wer = run.recipe.model_dump(mode="json"), ERRORS[run.trial, run.seed]
+            if run.seed == 1:  # from before there were other cells
+                del recipe["model"]["recurrent"]["cell"]
             data = {"name": "an4", "splits": {"dev": {"utterances": 104}}}
             record = a_record(recipe, run.seed, wer, data=data)
             record["cost"]["weights"]["whole"] = 250_000 if run.trial == "half" else 474_000

@@ -2,10 +2,12 @@ import copy
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import flickr8k
 import pytest
+import steps
 
 from growprune.reports.record import check_record, group_by_recipe
 
@@ -114,6 +116,39 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
     assert "learnt from a-seed0, a-seed1 as well" in text
     assert "## A step of the cell\n\ncells" in text
     assert (tmp_path / "cider.png").stat().st_size > 1000
+
+
+TRIALS = """
+recipe = "neuraltalk-hlstm-small"
+[trials.whole]
+summary = "everything"
+[trials.density-020]
+set = ["plan.prune.final_density=0.2"]
+"""
+
+
+def test_a_page_has_the_steps_by_cell_weights_and_images(tmp_path, monkeypatch):
+    file = tmp_path / "trials.toml"
+    file.write_text(TRIALS)
+    monkeypatch.setattr(flickr8k, "STEPS", replace(flickr8k.STEPS, file=file))
+    (tmp_path / "steps").mkdir()
+    weights = {"whole": (50_000, 0.40), "density-020": (120_000, 0.43)}
+    for run in steps.open_runs(steps.read_search(file), tmp_path):
+        count, score = weights[run.trial]
+        recipe = run.recipe.model_dump(mode="json")
+        name = recipe.pop("name")
+        made = record(name, 0, count, {"dev": score}, **recipe)
+        (tmp_path / "steps" / f"{run.folder.name}.json").write_text(made.model_dump_json())
+    (tmp_path / "0.json").write_text(record("small", 0, 50_000).model_dump_json())
+    arguments = ["flickr8k.py", str(tmp_path / "0.json"), "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", arguments)
+    flickr8k.main()
+    text = (tmp_path / "README.md").read_text()
+    whole = "| whole | everything | 0 | 50.0 k | 0.400 |"
+    assert text.count(whole) == 3
+    assert f"{whole}\n| density-020 |  | 0 | 120 k | 0.430 (+0.030) |" in text
+    assert "- CIDEr-D of dev (1000 images), greedy" in text
+    assert "![Dev CIDEr-D against weights](steps.png)" in text
 
 
 STUB = """#!/bin/sh

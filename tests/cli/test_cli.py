@@ -87,6 +87,18 @@ def test_one_bad_file_does_not_stop_the_others(trained, corpus, tmp_path, capsys
     assert captured.out.startswith(str(corpus[1].split("test")[0].audio))
 
 
+def test_report_takes_settings_younger_than_a_record_at_their_defaults(trained, tmp_path):
+    older = json.loads((trained / "record.json").read_text())
+    older["seed"] += 1
+    del older["recipe"]["model"]["recurrent"]["cell"]
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    output = run("report", trained, tmp_path / "older.json", "--out", tmp_path / "report")
+    page = (tmp_path / "report" / "report.md").read_text()
+    seeds = f"seeds {older['seed'] - 1}, {older['seed']};"
+    assert seeds in page
+    assert seeds in " ".join(output.split())
+
+
 def test_report_draws_tables_and_pictures(trained, tmp_path):
     output = run("report", trained, "--out", tmp_path / "report")
     assert "report.md" in output.replace("\n", "")

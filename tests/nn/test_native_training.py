@@ -101,6 +101,15 @@ def test_threads_that_share_units_or_directions_change_no_bit(engine, threads, b
         assert torch.equal(ours, theirs)
 
 
+def test_threads_share_the_units_of_dense_layers_at_any_batch(engine):
+    """Sequences shared would add up gradients of weights in another order."""
+    engine("native")
+    layer = HLSTM(64, 96, gate_hidden_sizes=(80,))
+    x = torch.randn(9, 64, 64)
+    for ours, theirs in zip(results_of_threads(2, layer, x), results(layer, x), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.fixture
 def at_once(monkeypatch):
     """How many passes were made side by side, each time that some were made."""

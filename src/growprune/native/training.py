@@ -121,6 +121,11 @@ def training_engine() -> str:
     return _engine
 
 
+def forced_engine() -> str:
+    """What GROWPRUNE_TRAINING forces; empty where it leaves the choice."""
+    return _forced
+
+
 def training_products() -> str:
     """What the native passes are told to multiply dense matrices in: "float32" or "bfloat16".
 
@@ -166,7 +171,8 @@ def _choose_products(forced: str, can_round: bool) -> str:
     return forced
 
 
-_engine = _choose(os.environ.get(FORCE, ""), kernel())
+_forced = os.environ.get(FORCE, "")
+_engine = _choose(_forced, kernel())
 _products = os.environ.get(FORCE_PRODUCTS, "")
 if _products:
     _products = _choose_products(_products, rounds())

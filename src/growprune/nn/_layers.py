@@ -1,11 +1,11 @@
 """Layers over a batch in any of its forms: what `HLSTM` and `torch.nn.LSTM` have in common.
 
-`layers` is a module with the attributes that both have: input_size, hidden_size, num_layers,
+`layers` is a module with the attributes that both have: input_size, hidden_size, num_layers, bias,
 batch_first, dropout, bidirectional, training and weight_ih_l0. What describes a layer's directions
 is passed beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from growprune.nn import _cudnn
 from growprune.nn._recurrence import Direction, product_dtype, recur
 
 State = tuple[Tensor, Tensor]
@@ -132,8 +133,20 @@ def _run_packed(
         hx = x.new_zeros(shape, dtype=dtype), x.new_zeros(shape, dtype=dtype)
     check_state(hx, shape)
     h, c = (_reordered(state.to(dtype), order) for state in hx)
-    x, h, c = _run_stack(layers, direction, x, batch_sizes, h, c)
+    weights = [getattr(layers, name) for name in _cudnn_order(layers)] if x.is_cuda else []
+    if weights and _cudnn.fits(layers, weights, x):
+        x, h, c = _cudnn.run_stack(layers, weights, x, sizes, h, c)
+    else:
+        x, h, c = _run_stack(layers, direction, x, batch_sizes, h, c)
     return PackedSequence(x, sizes, order, back), (_reordered(h, back), _reordered(c, back))
+
+
+def _cudnn_order(layers: Any) -> Iterator[str]:
+    """Names of the parameters of an ordinary LSTM."""
+    kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if layers.bias else ()))
+    for layer in range(layers.num_layers):
+        for suffix in suffixes(layers, layer):
+            yield from (kind + suffix for kind in kinds)
 
 
 def _run_stack(

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from growprune.native.training import dropout_kept
+from growprune.native.training import dropout_kept, forced_engine
 from growprune.nn import _native
 from growprune.nn._gates import Widths, first_rows
 from growprune.nn._products import linear
@@ -105,7 +105,7 @@ def recur(x: Tensor, directions: Sequence[Direction]) -> list[Results]:
     """
     parameters = list(itertools.chain(*(one.parameters for one in directions)))
     if not _native.usable(x, parameters, directions[0].plan.product_dtype):
-        return [_recur_by_torch(x, one) for one in directions]
+        return [_recur_by_itself(x, one) for one in directions]
     tensors = list(itertools.chain(*(one.tensors for one in directions)))
     if _differentiated(x, *tensors):
         plans = [one.plan for one in directions]
@@ -114,12 +114,87 @@ def recur(x: Tensor, directions: Sequence[Direction]) -> list[Results]:
         return [results for results, _ in _native_forward(x, directions, record=False)[1]]
 
 
-def _recur_by_torch(x: Tensor, direction: Direction) -> Results:
+def _recur_by_itself(x: Tensor, direction: Direction) -> Results:
+    """One direction after the other, on a GPU's kernels or else on torch's operations."""
     plan, h, c, parameters = direction
+    on_gpu = _fits_gpu(x, direction)
     if _differentiated(x, *direction.tensors):
-        return _RecurrenceByTorch.apply(plan, x, *direction.tensors)
+        function = _RecurrenceOnGpu if on_gpu else _RecurrenceByTorch
+        return function.apply(plan, x, *direction.tensors)
     with torch.autocast(x.device.type, enabled=False):
+        if on_gpu:
+            return _forward_on_gpu(plan, x, h, c, parameters, record=False)[0]
         return _forward(plan, x, h, c, _prepare(plan, parameters), record=False)[0]
+
+
+def _fits_gpu(x: Tensor, direction: Direction) -> bool:
+    plan, tensors = direction.plan, direction.tensors
+    kernels = _gpu_kernels(x.device.type)
+    return kernels is not None and kernels.fits(plan.widths, plan.product_dtype, tensors)
+
+
+def _gpu_kernels(device: str) -> Any:
+    """The module of the kernels for a kind of device, or None: torch then runs step by step."""
+    if device != "cuda" or forced_engine() == "torch":
+        return None
+    try:
+        from growprune.nn import _triton
+    except ImportError:  # not every build of torch brings Triton along
+        return None
+    return _triton
+
+
+def _forward_on_gpu(
+    plan: Plan,
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    parameters: Sequence[Tensor | None],
+    *,
+    record: bool,
+) -> tuple[Results, tuple[Tensor | None, ...]]:
+    kernels = _gpu_kernels(x.device.type)
+    scales = _dropout_scales(plan, h)
+    return kernels.forward(
+        x,
+        h,
+        c,
+        kernels.Weights.of(parameters, plan.product_dtype),
+        torch.stack([gate for [gate] in scales]) if plan.keep < 1 else None,
+        plan.batch_sizes,
+        reverse=plan.reverse,
+        slope=plan.slope,
+        record=record,
+    )
+
+
+class _RecurrenceOnGpu(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, plan: Plan, x: Tensor, h: Tensor, c: Tensor, *parameters: Tensor | None
+    ) -> Results:
+        ctx.plan, ctx.split, ctx.x_dtype = plan, len(parameters), x.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            results, tape = _forward_on_gpu(plan, x, h, c, parameters, record=True)
+        ctx.save_for_backward(*parameters, *tape)
+        return results
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        plan, saved = ctx.plan, ctx.saved_tensors
+        kernels = _gpu_kernels(grads[0].device.type)
+        with torch.autocast(grads[0].device.type, enabled=False):
+            return None, *kernels.backward(
+                kernels.Tape(*saved[ctx.split :]),
+                kernels.Weights.of(saved[: ctx.split], plan.product_dtype),
+                grads,
+                plan.batch_sizes,
+                reverse=plan.reverse,
+                slope=plan.slope,
+                x_dtype=ctx.x_dtype,
+                need_x=ctx.needs_input_grad[1],
+            )
 
 
 def _differentiated(*tensors: Tensor | None) -> bool:

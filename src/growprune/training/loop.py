@@ -9,9 +9,12 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,10 @@ from growprune.training import checkpoint, record
 from growprune.training.curves import Curves
 from growprune.training.recipe import OptimizerSettings, Recipe
 from growprune.training.schedule import learning_rate
-from growprune.training.task import Task
+from growprune.training.task import Batch, Task
+
+_LOADED_AHEAD = 4
+"""Batches that wait for a GPU."""
 
 
 @dataclass
@@ -199,8 +205,8 @@ class _Trainer:
             completed=len(steps) * self.state.epoch + self.state.step,
         )
         clock = time.monotonic()
-        while self.state.step < len(steps):
-            self.state.loss_sum += self._step(steps)
+        for batch in self._loaded(steps[self.state.step :]):
+            self.state.loss_sum += self._step(steps, batch)
             if self.average:
                 self.average.update_parameters(self.model)
             self.state.step += 1
@@ -238,7 +244,21 @@ class _Trainer:
             )
         return [list(batch) for batch in batches[rank:usable:world]]
 
-    def _step(self, steps: list[list[int]]) -> float:
+    def _loaded(self, examples: Sequence[list[int]]) -> Iterator[Batch]:
+        """The batches; for a GPU the next ones are loaded while it computes, by a thread."""
+        load = partial(self.task.load, epoch=self.state.epoch)
+        if self.fabric.device.type == "cpu":
+            yield from map(load, examples)
+            return
+        with ThreadPoolExecutor(1) as loader:
+            ahead = deque(loader.submit(load, those) for those in examples[:_LOADED_AHEAD])
+            for those in [*examples[_LOADED_AHEAD:], *[None] * len(ahead)]:
+                batch = ahead.popleft().result()
+                if those is not None:
+                    ahead.append(loader.submit(load, those))
+                yield batch
+
+    def _step(self, steps: list[list[int]], batch: Batch) -> float:
         epoch, step = self.state.epoch, self.state.step
         seed_step(self.seed, epoch, step, self.fabric.global_rank)
         rate = learning_rate(
@@ -247,7 +267,6 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.wrapped.train()
-        batch = self.task.load(steps[step], epoch)
         loss = self.task.loss(self.wrapped, batch, self.fabric.device)
         value = float(loss.detach())
         if not math.isfinite(value):

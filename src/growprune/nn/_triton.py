@@ -111,7 +111,7 @@ def forward(
     h, c = h.clone(), c.clone()  # clones are contiguous
     outputs = h.new_empty(len(x), hidden_size)
     steps = _Steps.of(tuple(batch_sizes), h.device)
-    launch = _Launch.of(h, batch_sizes[0])
+    launch = _Launch.of(h, batch_sizes[0], hidden_size, width)
     forward_kernel[(launch.programs,)](
         first,
         hidden,
@@ -162,7 +162,7 @@ def backward(
     dgates = torch.empty_like(tape.gates)
     dfirst = dh.new_empty(rows, GATES * width)
     steps = _Steps.of(tuple(batch_sizes), dh.device)
-    launch = _Launch.of(dh, batch_sizes[0])
+    launch = _Launch.of(dh, batch_sizes[0], hidden_size, width)
     backward_kernel[(launch.programs,)](
         tape.gates,
         tape.c,
@@ -229,17 +229,31 @@ class _Launch:
     options: dict[str, Any]
 
     @classmethod
-    def of(cls, like: Tensor, batch: int) -> "_Launch":
+    def of(cls, like: Tensor, batch: int, hidden_size: int, width: int) -> "_Launch":
         precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        options: dict[str, Any] = {"PRECISION": precision, **_tiles(batch)}
-        programs = 1
+        barrier = torch.zeros(1, dtype=torch.int32, device=like.device)
+        cores = 1  # the interpreter runs one program after the other
         if like.is_cuda:
-            programs = torch.cuda.get_device_properties(like.device).multi_processor_count
+            cores = torch.cuda.get_device_properties(like.device).multi_processor_count
+        hidden, state = (_tile(batch, units, cores) for units in (GATES * width, hidden_size))
+        small = max(sum(hidden), sum(state)) <= 64
+        options: dict[str, Any] = {"PRECISION": precision, "BK": 128 if small else 64}
+        options |= dict(zip(("BM_1", "BN_1", "BM_2", "BN_2"), (*hidden, *state), strict=True))
+        if like.is_cuda:
             # All programs run at once, or waiting for each other would never end.
             options |= {"num_warps": 4, "num_stages": 3, "launch_cooperative_grid": True}
-        return cls(programs, torch.zeros(1, dtype=torch.int32, device=like.device), options)
+        tiles = (_tiles(batch, GATES * width, hidden), _tiles(batch, hidden_size, state))
+        return cls(min(cores, max(tiles)), barrier, options)
 
 
-def _tiles(batch: int) -> dict[str, int]:
-    """Sequences and units of a tile, of hidden layers (1) and of states (2); depth of a block."""
-    return {"BM_1": 16 if batch <= 16 else 32, "BN_1": 16, "BM_2": 16, "BN_2": 16, "BK": 128}
+def _tile(batch: int, units: int, cores: int) -> tuple[int, int]:
+    """Sequences and units of a tile that leave the least to read for the busiest core.
+
+    For each of its tiles a core reads a row for each sequence and one for each unit.
+    """
+    sizes = ((16, 16), (16, 32), (32, 16), (32, 32), (64, 16), (64, 32), (64, 64))
+    return min(sizes, key=lambda tile: -(-_tiles(batch, units, tile) // cores) * sum(tile))
+
+
+def _tiles(batch: int, units: int, tile: tuple[int, int]) -> int:
+    return -(-batch // tile[0]) * -(-units // tile[1])

@@ -58,7 +58,7 @@ def _gate(
     return z
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "rows", "all_rows"])
 def forward_kernel(
     first, hidden, scales, gates, h_before, c_before, outputs, h, c, hh, later, bias,
     starts, counts, barrier, steps, rows, all_rows, slope, N, M,
@@ -218,7 +218,7 @@ def _gates_backward(
     tl.store(dc + at, dc_new * f, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["steps", "rows"])
 def backward_kernel(
     gates, c_before, hidden, scales, doutputs, dgates, dfirst, dh, dc, hh, later,
     starts, counts, barrier, steps, rows, slope, N, M,

@@ -4,7 +4,9 @@
 #
 #     benchmarks/an4.sh ../an4 runs/an4 0 1 2     # corpus, folder of the runs, seeds
 #
-# RECIPES="an4-small-final" trains some of them only.
+# RECIPES="an4-small-final" trains some of them only, or others: the dense networks of as many weights,
+# an4-small-lstm-final, an4-small-gru-final and an4-small-hlstm-final; on a GPU the paper's,
+# deepspeech2-an4-final and deepspeech2-an4-augmented-final.
 set -eu
 data=$1 out=$2
 shift 2
@@ -17,8 +19,11 @@ test -e "$words" || growprune data align "$out/aligner" --data "$data" --out "$w
 for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-final}; do
     for seed in "$@"; do
         run="$out/$recipe-seed$seed"
-        growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume \
-            --set "data.mix_words.words=$words"
+        case $recipe in
+            deepspeech2-an4-final) mixed="training.epochs=70" ;; # as the paper, of whole utterances
+            *) mixed="data.mix_words.words=$words" ;;
+        esac
+        growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume --set "$mixed"
         growprune evaluate "$run"
         growprune evaluate "$run" --split test --beam 16 --lm-order 3
     done

@@ -32,7 +32,7 @@ STEPS = Steps(
     others=("small-dense-lstm", "small-dense-gru", "small-dense-hlstm", "sparse-lstm", "narrower"),
     curves={
         "single connections": ("half", WHOLE, "twice"),
-        "blocks of 16": ("half-blocks", "blocks"),
+        "blocks of 16": ("half-blocks", "blocks", "twice-blocks"),
     },
     score="wer",
     column="dev WER",

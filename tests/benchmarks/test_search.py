@@ -63,7 +63,7 @@ def corpus(tmp_path_factory):
 
 SPARSE = ("narrower", "sparse-lstm")
 """AN4's trials of other networks with as many active weights."""
-OTHER_DENSITIES = {"half": 0.05, "half-blocks": 0.05, "twice": 0.21}
+OTHER_DENSITIES = {"half": 0.05, "half-blocks": 0.05, "twice": 0.21, "twice-blocks": 0.21}
 
 
 def an4s_trials(folder):

@@ -1,18 +1,21 @@
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from growprune.errors import CheckpointError, DataError, RecipeError, TrainingError
 from growprune.sparsity import GrowPrune
-from growprune.training import load_weights, train
+from growprune.training import load_weights, loop, train
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyTask, toy_recipe
@@ -371,6 +374,7 @@ def test_an_accelerator_that_is_not_there_is_named(tmp_path):
 
 @pytest.mark.parametrize("stop", [None, 2, 6])
 def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch, stop):
+    monkeypatch.setattr(loop, "_SAVING_SHARE", math.inf)  # a checkpoint after every epoch
     errors = [5.0, 3.0, 4.0, 3.0, 2.0, 2.5, 2.0, 9.0]
     task = ToyTask(toy_recipe(False, epochs=12, keep="best", patience=3))
     scored = []
@@ -388,6 +392,25 @@ def test_patience_ends_a_run_that_gets_no_better(tmp_path, monkeypatch, stop):
             train(task, tmp_path)
     curve = train(task, tmp_path, resume=True)["epochs"]
     assert [entry["dev_error"] for entry in curve] == errors
+
+
+def test_checkpoints_after_short_epochs_are_few(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_SAVING_SHARE", 1e-9)
+    saved = []
+    monkeypatch.setattr(loop.checkpoint, "save_checkpoint", lambda _, state: saved.append(state))
+    train(ToyTask(toy_recipe(False, epochs=4)), tmp_path)
+    assert [state["state"]["epoch"] for state in saved] == [1, 4]
+
+
+def test_batches_for_a_gpu_come_in_their_order(tmp_path):
+    task = ToyTask(toy_recipe(False, epochs=1))
+    trainer = loop._Trainer(task, tmp_path, 0, Console(quiet=True))
+    trainer.fabric = SimpleNamespace(device=torch.device("cuda"))
+    for count in (1, 4, 9):
+        steps = [[step % 3, 1] for step in range(count)]
+        loaded = list(trainer._loaded(steps))
+        for batch, examples in zip(loaded, steps, strict=True):
+            torch.testing.assert_close(batch, task.load(examples, 0))
 
 
 def test_pruning_is_not_cut_short_by_patience(tmp_path, monkeypatch):

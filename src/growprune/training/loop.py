@@ -43,6 +43,8 @@ from growprune.training.recipe import OptimizerSettings, Recipe
 from growprune.training.schedule import learning_rate
 from growprune.training.task import Batch, Task
 
+_SAVING_SHARE = 0.05
+"""Checkpoints after epochs take at most this share of the time."""
 _LOADED_AHEAD = 4
 """Batches that wait for a GPU."""
 
@@ -135,6 +137,7 @@ class _Trainer:
         self.average: AveragedModel | None = None
         self.state = State(started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
         self.saved_at = time.monotonic()
+        self.saving_takes = 0.0
 
     def _grow_prune(self) -> GrowPrune | None:
         plan = self.task.recipe.plan
@@ -167,7 +170,13 @@ class _Trainer:
             self.average.load_state_dict(saved["average"])
         self.state = State(**saved["state"])
 
+    def _worth_saving(self) -> bool:
+        """Whether a finished epoch is: not where this would slow short epochs of a large model."""
+        due = self.saved_at + self.saving_takes / _SAVING_SHARE
+        return time.monotonic() >= due or self._is_over()
+
     def save(self) -> None:
+        start = time.monotonic()
         if self.chief:
             state = {
                 "recipe": self.resolved,
@@ -180,6 +189,7 @@ class _Trainer:
             }
             checkpoint.save_checkpoint(self.out, state)
         self.saved_at = time.monotonic()
+        self.saving_takes = self.saved_at - start
 
     def run(self) -> dict[str, Any]:
         curves = Curves(self.out / "tensorboard") if self.chief else None
@@ -218,7 +228,8 @@ class _Trainer:
         scores = self._evaluate(self.reached, "dev")
         clock = self._count_time(clock)
         self._close_epoch(len(steps), scores)
-        self.save()
+        if self._worth_saving():
+            self.save()
 
     def _begin_epoch(self) -> None:
         """Begin the average, or the final epochs from it."""

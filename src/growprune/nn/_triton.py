@@ -108,11 +108,12 @@ def forward(
     gates = h.new_empty(GATES, rows, hidden_size)
     hidden = h.new_empty(GATES, rows, width)
     h_before, c_before = h.new_empty(2, rows, hidden_size)
-    h, c = h.clone(), c.clone()  # clones are contiguous
+    h, c = _own(h), _own(c)
     outputs = h.new_empty(len(x), hidden_size)
     steps = _Steps.of(tuple(batch_sizes), h.device)
     launch = _Launch.of(h, batch_sizes[0], hidden_size, width)
-    forward_kernel[(launch.programs,)](
+    launch(
+        forward_kernel,
         first,
         hidden,
         first if scales is None else scales,
@@ -138,7 +139,6 @@ def forward(
         RECORD=record,
         BIAS=weights.later_bias is not None,
         DROPOUT=scales is not None,
-        **launch.options,
     )
     return (outputs, h, c), Tape(x, h_before, c_before, gates, hidden, scales)
 
@@ -155,15 +155,15 @@ def backward(
     need_x: bool,
 ) -> list[Tensor | None]:
     """Gradients of x, h, c and the parameters, in the order of the parameters."""
-    doutputs, dh, dc = grads[0].contiguous(), grads[1].clone(), grads[2].clone()
-    dh, dc = dh.contiguous(), dc.contiguous()
+    doutputs, dh, dc = grads[0].contiguous(), _own(grads[1]), _own(grads[2])
     _, rows, hidden_size = tape.gates.shape
     width = tape.hidden.shape[2]
     dgates = torch.empty_like(tape.gates)
     dfirst = dh.new_empty(rows, GATES * width)
     steps = _Steps.of(tuple(batch_sizes), dh.device)
     launch = _Launch.of(dh, batch_sizes[0], hidden_size, width)
-    backward_kernel[(launch.programs,)](
+    launch(
+        backward_kernel,
         tape.gates,
         tape.c,
         tape.hidden,
@@ -185,7 +185,6 @@ def backward(
         width,
         REVERSE=reverse,
         DROPOUT=tape.scales is not None,
-        **launch.options,
     )
     rounded, deltas = dfirst.to(weights.ih.dtype), dgates.to(weights.ih.dtype)
     hidden, h = tape.hidden.to(weights.ih.dtype), tape.h.to(weights.ih.dtype)
@@ -224,26 +223,43 @@ class _Steps:
 class _Launch:
     """How a kernel is started."""
 
+    device: torch.device
     programs: int
     barrier: Tensor
     options: dict[str, Any]
 
     @classmethod
     def of(cls, like: Tensor, batch: int, hidden_size: int, width: int) -> "_Launch":
-        precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        barrier = torch.zeros(1, dtype=torch.int32, device=like.device)
-        cores = 1  # the interpreter runs one program after the other
-        if like.is_cuda:
-            cores = torch.cuda.get_device_properties(like.device).multi_processor_count
+        properties = torch.cuda.get_device_properties(like.device) if like.is_cuda else None
+        # The interpreter runs one program after the other.
+        cores = properties.multi_processor_count if properties else 1
         hidden, state = (_tile(batch, units, cores) for units in (GATES * width, hidden_size))
-        small = max(sum(hidden), sum(state)) <= 64
-        options: dict[str, Any] = {"PRECISION": precision, "BK": 128 if small else 64}
-        options |= dict(zip(("BM_1", "BN_1", "BM_2", "BN_2"), (*hidden, *state), strict=True))
-        if like.is_cuda:
+        units_and_sequences = max(sum(hidden), sum(state))
+        depth = 128 if units_and_sequences <= 64 else 64
+        options: dict[str, Any] = {
+            "PRECISION": "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+            **dict(zip(("BM_1", "BN_1", "BM_2", "BN_2"), (*hidden, *state), strict=True)),
+            "BK": depth,
+        }
+        if properties:
+            block = 4 * units_and_sequences * depth
+            room = properties.shared_memory_per_multiprocessor - 2048
             # All programs run at once, or waiting for each other would never end.
-            options |= {"num_warps": 4, "num_stages": 3, "launch_cooperative_grid": True}
+            options |= {"launch_cooperative_grid": True, "num_warps": 4}
+            options["num_stages"] = 3 if 3 * block <= room else 2
         tiles = (_tiles(batch, GATES * width, hidden), _tiles(batch, hidden_size, state))
-        return cls(min(cores, max(tiles)), barrier, options)
+        barrier = torch.zeros(1, dtype=torch.int32, device=like.device)
+        return cls(like.device, min(cores, max(tiles)), barrier, options)
+
+    def __call__(self, kernel: Any, *arguments: Any, **constants: bool) -> None:
+        """Start it with its arguments, but for the options of the launch."""
+        with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
+            kernel[(self.programs,)](*arguments, **constants, **self.options)
+
+
+def _own(state: Tensor) -> Tensor:
+    """A copy to be changed in place, as the kernels read it."""
+    return state.clone(memory_format=torch.contiguous_format)
 
 
 def _tile(batch: int, units: int, cores: int) -> tuple[int, int]:

@@ -12,13 +12,15 @@ Figures are medians of runs by turns, timed by the device's own events.
 import argparse
 import itertools
 import json
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from machine import medians
+from tables import by_shape
 from torch import Tensor, nn
 
 from growprune.files import write_text
@@ -83,11 +85,7 @@ def measure(width: int, batch: int, steps: int, repeats: int) -> list[dict[str, 
     """Time every variant at one shape, print the rows and return them."""
     x = torch.randn(steps, batch, width, device="cuda")
     found = list(variants(width))
-    taken: dict[str, list[float]] = {variant.name: [] for variant in found}
-    for _ in range(repeats + 2):
-        for variant in found:
-            taken[variant.name].append(variant.milliseconds(x))
-    times = {name: statistics.median(of[2:]) for name, of in taken.items()}
+    times = medians({v.name: partial(v.milliseconds, x) for v in found}, repeats)
     rates = {v.name: flops(v.layer, steps * batch) / times[v.name] / 1e9 for v in found}
     print(f"\ntime {steps}, batch {batch}, width {width}\n{'':22}" + "  ".join(COLUMNS[1:]))
     rows = []
@@ -108,15 +106,13 @@ def measure(width: int, batch: int, steps: int, repeats: int) -> list[dict[str, 
 
 def variants(width: int) -> Iterator[Variant]:
     """What is compared at a shape."""
-    make: Callable[[], nn.Module] = lambda: HLSTM(  # noqa: E731
-        width, width, gate_hidden_sizes=(width,), device="cuda"
-    )
-    yield Variant("nn.LSTM", nn.LSTM(width, width, device="cuda"), "nn.LSTM")
-    yield Variant("HLSTM", make(), "nn.LSTM")
-    yield Variant("HLSTM, step by step", make(), "nn.LSTM", engine="torch")
-    rounded = "nn.LSTM, bfloat16"
-    yield Variant(rounded, nn.LSTM(width, width, device="cuda"), rounded, autocast=True)
-    yield Variant("HLSTM, bfloat16", make(), rounded, autocast=True)
+    lstm = nn.LSTM(width, width, device="cuda")
+    layer = HLSTM(width, width, gate_hidden_sizes=(width,), device="cuda")
+    yield Variant("nn.LSTM", lstm, "nn.LSTM")
+    yield Variant("HLSTM", layer, "nn.LSTM")
+    yield Variant("HLSTM, step by step", layer, "nn.LSTM", engine="torch")
+    yield Variant("nn.LSTM, bfloat16", lstm, "nn.LSTM, bfloat16", autocast=True)
+    yield Variant("HLSTM, bfloat16", layer, "nn.LSTM, bfloat16", autocast=True)
 
 
 def flops(layer: nn.Module, positions: int) -> float:
@@ -140,13 +136,7 @@ def report(rows: list[dict[str, Any]]) -> str:
     name = torch.cuda.get_device_name()
     lines = ["# Time of a training step on a GPU", "", f"{name}, torch {torch.__version__}."]
     lines[-1] += f" {title} {notes}"
-    shape = ("time", "batch", "width")
-    for values, found in itertools.groupby(rows, lambda row: tuple(row[key] for key in shape)):
-        title = ", ".join(f"{key} {value}" for key, value in zip(shape, values, strict=True))
-        lines += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |"]
-        lines.append("| --- |" + " ---: |" * (len(COLUMNS) - 1))
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in found]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + by_shape(rows, COLUMNS, cells)
 
 
 if __name__ == "__main__":

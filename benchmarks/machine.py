@@ -1,7 +1,8 @@
-"""What every benchmark says of the machine it ran on, and how it keeps its figures."""
+"""What every benchmark says of the machine it ran on, and how it takes and keeps its figures."""
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +22,12 @@ def write_figures(path: Path, threads: int, rows: Sequence[dict[str, Any]]) -> N
     """Write a benchmark's rows with commit, versions and the machine they are of, as JSON."""
     found = provenance(torch.device("cpu"), threads, 1) | {"rows": rows}
     write_text(path, json.dumps(found, indent=1) + "\n")
+
+
+def medians(tell: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Median of what each call tells; they take turns, and two rounds before count for nothing."""
+    told: dict[str, list[float]] = {name: [] for name in tell}
+    for _ in range(repeats + 2):
+        for name, call in tell.items():
+            told[name].append(call())
+    return {name: statistics.median(of[2:]) for name, of in told.items()}

@@ -1,9 +1,11 @@
-"""What pages of trained models share: Markdown, means over seeds, where a row comes from, plots."""
+"""What pages of figures share: Markdown, means over seeds, where a row comes from, plots."""
 
+import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +19,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     head, *others = rows
     rule = ("---", *["---:"] * (len(head) - 1))
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *others))
+
+
+def by_shape(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], cells: Callable[[Any], Sequence[str]]
+) -> str:
+    """A table for each time, batch and width, as Markdown."""
+    shape = ("time", "batch", "width")
+    parts = []
+    for values, found in itertools.groupby(rows, lambda row: tuple(row[key] for key in shape)):
+        title = ", ".join(f"{key} {value}" for key, value in zip(shape, values, strict=True))
+        parts += [f"## {title}", markdown([columns, *map(cells, found)])]
+    return "\n\n".join(parts) + "\n"
 
 
 def spread(values: Sequence[float]) -> str:

@@ -19,12 +19,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from hlstm_step import PlainLoop
-from machine import describe, write_figures
+from machine import describe, medians, write_figures
+from tables import by_shape
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -115,11 +117,7 @@ def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> lis
     """Time every variant at one shape, print the rows and return them."""
     x = torch.randn(steps, batch, width)
     found = list(variants(width, steps, batch, args))
-    taken: dict[str, list[float]] = {variant.name: [] for variant in found}
-    for _ in range(args.repeats + 2):
-        for variant in found:
-            taken[variant.name].append(variant.seconds(x))
-    seconds = {name: statistics.median(times[2:]) for name, times in taken.items()}
+    seconds = medians({v.name: partial(v.seconds, x) for v in found}, args.repeats)
     rates = {v.name: flops(v.layer, steps * batch) / seconds[v.name] / 1e9 for v in found}
     print(f"\ntime {steps}, batch {batch}, width {width}\n{'':22}" + "  ".join(COLUMNS[1:]))
     rows = []
@@ -226,13 +224,7 @@ def report(rows: list[dict[str, Any]], threads: int) -> str:
     """A table for each shape, as Markdown."""
     title, _, notes = (" ".join(part.split()) for part in __doc__.strip().split("\n\n"))
     lines = ["# Time of a training step", "", f"{describe(threads)}. {title} {notes}"]
-    shape = ("time", "batch", "width")
-    for values, found in itertools.groupby(rows, lambda row: tuple(row[key] for key in shape)):
-        title = ", ".join(f"{key} {value}" for key, value in zip(shape, values, strict=True))
-        lines += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |"]
-        lines.append("| --- |" + " ---: |" * (len(COLUMNS) - 1))
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in found]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n\n" + by_shape(rows, COLUMNS, cells)
 
 
 if __name__ == "__main__":

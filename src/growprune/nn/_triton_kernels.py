@@ -1,5 +1,7 @@
 """The kernels that `growprune.nn._triton` starts."""
 
+# A line for each argument would make the calls hard to read.
+# fmt: off
 import triton
 import triton.language as tl
 
@@ -25,7 +27,7 @@ def _tanh(x):
 def _product(
     a, a_row, b, n, w, w_unit, w_step, u, units, depth,
     PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+):
     """Sum over k < depth of a[b, k] * w[u, k], (BM, BN); w's elements lie w_unit, w_step apart."""
     total = tl.zeros((BM, BN), tl.float32)
     for start in range(0, depth, BK):
@@ -48,7 +50,7 @@ def _product(
 def _gate(
     hidden, later, bias, gate, rows, row, b, n, u, N, M, BIAS: tl.constexpr,
     PRECISION: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+):
     """A gate's sums, (BM, BN)."""
     a = hidden + (gate * rows + row) * M
     w = later + gate * N * M
@@ -65,7 +67,7 @@ def forward_kernel(
     REVERSE: tl.constexpr, RECORD: tl.constexpr, BIAS: tl.constexpr, DROPOUT: tl.constexpr,
     PRECISION: tl.constexpr, BM_1: tl.constexpr, BN_1: tl.constexpr, BM_2: tl.constexpr,
     BN_2: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+):
     """`growprune.nn._recurrence._forward_loop`; N is the hidden size, M the gates' width."""
     passed = 0
     for step in range(steps):
@@ -97,86 +99,14 @@ def forward_kernel(
         for tile in range(tl.program_id(0), batch_tiles * unit_tiles, tl.num_programs(0)):
             b = tile % batch_tiles * BM_2 + tl.arange(0, BM_2)
             u = tile // batch_tiles * BN_2 + tl.arange(0, BN_2)
-            i = tl.sigmoid(
-                _gate(
-                    hidden,
-                    later,
-                    bias,
-                    0,
-                    rows,
-                    kept,
-                    b,
-                    n,
-                    u,
-                    N,
-                    M,
-                    BIAS,
-                    PRECISION,
-                    BM_2,
-                    BN_2,
-                    BK,
-                )
-            )
-            f = tl.sigmoid(
-                _gate(
-                    hidden,
-                    later,
-                    bias,
-                    1,
-                    rows,
-                    kept,
-                    b,
-                    n,
-                    u,
-                    N,
-                    M,
-                    BIAS,
-                    PRECISION,
-                    BM_2,
-                    BN_2,
-                    BK,
-                )
-            )
-            g = _tanh(
-                _gate(
-                    hidden,
-                    later,
-                    bias,
-                    2,
-                    rows,
-                    kept,
-                    b,
-                    n,
-                    u,
-                    N,
-                    M,
-                    BIAS,
-                    PRECISION,
-                    BM_2,
-                    BN_2,
-                    BK,
-                )
-            )
-            o = tl.sigmoid(
-                _gate(
-                    hidden,
-                    later,
-                    bias,
-                    3,
-                    rows,
-                    kept,
-                    b,
-                    n,
-                    u,
-                    N,
-                    M,
-                    BIAS,
-                    PRECISION,
-                    BM_2,
-                    BN_2,
-                    BK,
-                )
-            )
+            i = tl.sigmoid(_gate(hidden, later, bias, 0, rows, kept, b, n, u, N, M, BIAS, PRECISION,
+                BM_2, BN_2, BK))
+            f = tl.sigmoid(_gate(hidden, later, bias, 1, rows, kept, b, n, u, N, M, BIAS, PRECISION,
+                BM_2, BN_2, BK))
+            g = _tanh(_gate(hidden, later, bias, 2, rows, kept, b, n, u, N, M, BIAS, PRECISION,
+                BM_2, BN_2, BK))
+            o = tl.sigmoid(_gate(hidden, later, bias, 3, rows, kept, b, n, u, N, M, BIAS, PRECISION,
+                BM_2, BN_2, BK))
             inside = (b[:, None] < n) & (u[None, :] < N)
             at = b[:, None] * N + u[None, :]
             old_c = tl.load(c + at, mask=inside, other=0.0)
@@ -199,7 +129,7 @@ def forward_kernel(
 @triton.jit
 def _gates_backward(
     gates, c_before, doutputs, dgates, dc, dh_tile, rows, row, b, n, u, N
-):  # fmt: skip
+):
     """From the gradient of h after a step, for a tile, to those of the gates' sums."""
     inside = (b[:, None] < n) & (u[None, :] < N)
     at = b[:, None] * N + u[None, :]
@@ -225,7 +155,7 @@ def backward_kernel(
     REVERSE: tl.constexpr, DROPOUT: tl.constexpr,
     PRECISION: tl.constexpr, BM_1: tl.constexpr, BN_1: tl.constexpr, BM_2: tl.constexpr,
     BN_2: tl.constexpr, BK: tl.constexpr,
-):  # fmt: skip
+):
     """`growprune.nn._recurrence._backward_loop`; N is the hidden size, M the gates' width."""
     t = 0 if REVERSE else steps - 1
     row, n = tl.load(starts + t).to(tl.int64), tl.load(counts + t)

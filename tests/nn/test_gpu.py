@@ -1,5 +1,10 @@
 """The GPU's kernels against the portable loop; without a GPU in Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -102,6 +107,15 @@ def test_other_layers_take_the_loop(use, sizes, dtype):
     x = torch.randn(2, 2, 3, dtype=layer.weight_ih_l0.dtype, device=DEVICE)
     assert not _triton.fits(layer.gate_widths, x.dtype, list(layer.parameters()))
     assert layer(x)[0].shape == (2, 2, 4)
+
+
+@pytest.mark.parametrize("capability", ["90"])
+def test_the_kernels_compile_for_gpus_that_need_not_be_here(capability, tmp_path):
+    command = [sys.executable, "-W", "error", str(Path(__file__).with_name("compile_kernels.py"))]
+    environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([*command, capability], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

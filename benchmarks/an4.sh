@@ -4,9 +4,9 @@
 #
 #     benchmarks/an4.sh ../an4 runs/an4 0 1 2     # corpus, folder of the runs, seeds
 #
-# RECIPES="an4-small-final" trains some of them only, or others: the dense networks of as many weights,
-# an4-small-lstm-final, an4-small-gru-final and an4-small-hlstm-final; on a GPU the paper's,
-# deepspeech2-an4-final and deepspeech2-an4-augmented-final.
+# RECIPES="an4-small-final" trains some of them only, or others: an4-small-blocks-final; the dense networks of
+# as many weights, an4-small-lstm-final, an4-small-gru-final and an4-small-hlstm-final; on a GPU the
+# paper's, deepspeech2-an4-final and deepspeech2-an4-augmented-final.
 set -eu
 data=$1 out=$2
 shift 2

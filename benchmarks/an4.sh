@@ -20,10 +20,11 @@ for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-fi
     for seed in "$@"; do
         run="$out/$recipe-seed$seed"
         case $recipe in
-            deepspeech2-an4-final) mixed="training.epochs=70" ;; # as the paper, of whole utterances
-            *) mixed="data.mix_words.words=$words" ;;
+            deepspeech2-an4-final) mixed= ;; # as the paper, of whole utterances
+            *) mixed=$words ;;
         esac
-        growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume --set "$mixed"
+        growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume \
+            ${mixed:+--set "data.mix_words.words=$mixed"}
         growprune evaluate "$run"
         growprune evaluate "$run" --split test --beam 16 --lm-order 3
     done

@@ -22,6 +22,16 @@ KINDS = {
         "model.recurrent.layers=2",
         "model.tied=true",
     ],
+    "h-lstm, merged, standardised": [
+        "model.recurrent.gate_hidden_sizes=[18]",
+        "model.normalise='standard'",
+        "model.merge=true",
+    ],
+    "two lstms, merged, tied": [
+        "model.recurrent.layers=2",
+        "model.merge=true",
+        "model.tied=true",
+    ],
 }
 """Settings of the recipe by what they make."""
 

@@ -201,6 +201,35 @@ def test_networks_that_do_not_fit_are_refused(change, complaint):
         Captioner(runtime.build(contents, "x"), "x")
 
 
+def without_output(contents):
+    return replace(contents, parts={k: v for k, v in contents.parts.items() if k != "output"})
+
+
+def merged_with_words(contents):
+    return replace(contents, parts={**contents.parts, "merge": contents.parts["words"]})
+
+
+def wider_merge(contents):
+    merge = contents.parts["merge"]
+    nodes = (*merge.nodes, Node("twice", "concatenate", ("merge", "merge")))
+    parts = {**contents.parts, "merge": replace(merge, nodes=nodes, output="twice")}
+    return replace(contents, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (without_output, r"its parts are \['image', 'merge', 'words'\], not image and words, or"),
+        (merged_with_words, "its encoder gives 12 numbers, but the network reads ids"),
+        (wider_merge, "what is merged has 20 and 40 numbers"),
+    ],
+)
+def test_merged_networks_that_do_not_fit_are_refused(change, complaint):
+    contents = change(pack(wordy("h-lstm, merged, standardised")).contents)
+    with pytest.raises(ModelFileError, match=f"{complaint}.*; export the run again"):
+        Captioner(runtime.build(contents, "x"), "x")
+
+
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
 def test_weights_that_overflow_are_named():
     contents = pack(wordy()).contents

@@ -21,7 +21,9 @@ class Captioner:
     """A packed model with everything between an image's features and its caption.
 
     The model steps from what the recurrent layers read to the next word's log-probabilities; its
-    part `image` makes that of features, its part `words` of words' numbers.
+    part `image` makes that of features, its part `words` of words' numbers. With a part `merge`,
+    which reads features, it steps to what that is added to, and its part `output` makes
+    log-probabilities of the sum.
 
     Args:
         model: a packed captioning model.
@@ -38,6 +40,7 @@ class Captioner:
         self.vocabulary = Vocabulary(self._settings.words)
         _check_networks(model, self._settings, self.source)
         self._image, self._words = model.parts["image"], model.parts["words"]
+        self._merge, self._output = model.parts.get("merge"), model.parts.get("output")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -92,22 +95,27 @@ class Captioner:
 
     def begin(self, features: np.ndarray) -> tuple[np.ndarray, State]:
         """Read images `(images, width)`; see `Language`."""
-        return self._advance(self._image.step(features)[0], None)
+        merged = (self._merge.step(features)[0],) if self._merge else ()
+        return self._advance(self._image.step(features)[0], None, merged)
 
     def step(self, words: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Read a word of each `(rows,)`; see `Language`."""
-        return self._advance(self._words.step(words)[0], state)
+        carried = len(state) - (self._merge is not None)
+        return self._advance(self._words.step(words)[0], state[:carried], state[carried:])
 
     def select(self, state: State, rows: np.ndarray) -> State:
         """The state of these rows; see `Language`."""
         return tuple(part[rows] for part in state)
 
-    def _advance(self, x: np.ndarray, state: State | None) -> tuple[np.ndarray, State]:
-        scores, state = self.model.step(x, state)
+    def _advance(
+        self, x: np.ndarray, carried: State | None, merged: State
+    ) -> tuple[np.ndarray, State]:
+        y, carried = self.model.step(x, carried)
+        scores = self._output.step(sum(merged, y))[0] if self._output else y
         # The logarithm of a softmax is not a number anywhere if it is none somewhere.
         if np.isnan(scores[:, 0]).any():
             raise ModelFileError(f"{self.source}: its weights are too large to compute with")
-        return scores, state
+        return scores, (*carried, *merged)
 
 
 _Word = Annotated[str, Field(pattern=r"^[^\s\p{C}\p{Z}]+$")]
@@ -153,8 +161,10 @@ def _check_networks(model: runtime.Model, settings: _Captioning, source: str) ->
     try:
         if misfit := next(_misfits(model, settings), None):
             raise ValueError(misfit)
-        width = settings.encoder.width
-        _, state = model.step(model.parts["image"].step(np.zeros((1, width), np.float32))[0])
+        seen = np.zeros((1, settings.encoder.width), np.float32)
+        if "merge" in model.parts:
+            model.parts["output"].step(model.parts["merge"].step(seen)[0])
+        _, state = model.step(model.parts["image"].step(seen)[0])
         model.step(model.parts["words"].step(np.zeros(1, np.int64))[0], state)
     except ValueError as error:
         raise ModelFileError(f"{source}: {error}; export the run again") from None
@@ -163,22 +173,28 @@ def _check_networks(model: runtime.Model, settings: _Captioning, source: str) ->
 def _misfits(model: runtime.Model, settings: _Captioning) -> Iterator[str]:
     """What does not fit."""
     count, width = len(settings.words), settings.encoder.width
-    if set(model.parts) != {"image", "words"}:
-        yield f"its parts are {sorted(model.parts)!r:.80}, not image and words"
+    parts = model.parts
+    if set(parts) not in ({"image", "words"}, {"image", "words", "merge", "output"}):
+        yield f"its parts are {sorted(parts)!r:.80}, not image and words, or merge and output too"
         return
-    image, words, read = model.parts["image"], model.parts["words"], model.features
-    if image.features != (width,):
-        yield f"its encoder gives {width} numbers, but the network reads {_told(image.features)}"
+    image, words, read = parts["image"], parts["words"], model.features
+    merge, output = parts.get("merge", image), parts.get("output", model)
+    for part in (image, merge):
+        if part.features != (width,):
+            yield f"its encoder gives {width} numbers, but the network reads {_told(part.features)}"
     if len(read) != 1 or image.output_features != read or words.output_features != read:
         yield (
             f"its parts give {_told(image.output_features)} (image) and "
             f"{_told(words.output_features)} (words) numbers, but the decoder reads {_told(read)}"
         )
+    given = {model.output_features, merge.output_features, output.features}
+    if merge is not image and len(given) > 1:
+        yield f"what is merged has {' and '.join(sorted(map(_told, given)))} numbers"
     tables = [matrix.shape for matrix in words.matrices]
     if not words.takes_ids or tables != [(count, *read)]:
         yield f"it has {count} words, but its part that reads them has the tables {tables!r:.80}"
-    if model.output_features != (count,):
-        yield f"it has {count} words, but the network {_told(model.output_features)} outputs"
+    if output.output_features != (count,):
+        yield f"it has {count} words, but the network {_told(output.output_features)} outputs"
 
 
 def _told(sizes: tuple[int, ...]) -> str:

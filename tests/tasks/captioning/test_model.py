@@ -17,6 +17,10 @@ KINDS = {
         "recurrent": {"layers": 2, "gate_hidden_sizes": [4, 3]}, "normalise": "standard",
     },
     "lstm, layer norm": {"normalise": "layer"},
+    "two lstms, merged": {"recurrent": {"layers": 2}, "merge": True},
+    "h-lstm, merged, standardised": {
+        "recurrent": {"gate_hidden_sizes": [4]}, "normalise": "standard", "merge": True,
+    },
 }  # fmt: skip
 
 
@@ -136,6 +140,20 @@ def test_a_tied_model_writes_with_the_words_it_reads():
         ModelSettings.model_validate({"tied": True, "embedding_size": 4})
 
 
+def test_a_merged_image_is_added_to_what_the_recurrent_layers_give():
+    model, features = build("two lstms, merged"), images()
+    words, lengths = padded(CAPTIONS)
+    with torch.no_grad():
+        y, _ = model.recurrent(
+            torch.cat([model.image(features).unsqueeze(1), model.embedding(words)], dim=1)
+        )
+        seen = features @ model.merge.weight.T + model.merge.bias
+        wanted = (y + seen.unsqueeze(1)) @ model.output.weight.T + model.output.bias
+        found = model(features, words, lengths)
+    steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
+    torch.testing.assert_close(found, wanted[steps].float())
+
+
 def test_words_start_small_and_alike():
     torch.manual_seed(0)
     model = CaptionModel(ModelSettings(), 10, 400)
@@ -195,6 +213,11 @@ def test_costs_by_hand():
     assert cost["weights"]["whole_dense"] == whole + WORDS * SIZE - 11
     assert cost["flops_per_caption"]["recurrent"] == 2 * 11 * cell
     assert cost["flops_per_caption"]["whole"] == 2 * (11 * (cell + 11) + WIDTH * SIZE)
+    merged = totals(build(merge=True).operations(masks, words=10), "caption")
+    assert merged["weights"]["recurrent"] == cell + biases
+    assert merged["weights"]["whole"] == whole + (WIDTH + 1) * SIZE
+    flops = cost["flops_per_caption"]["whole"] + 2 * WIDTH * SIZE
+    assert merged["flops_per_caption"]["whole"] == flops
     tied = totals(build("three lstms, tied").operations({}, words=10), "caption")
     cells = 3 * (cell + biases)
     assert tied["weights"]["whole"] == cells + (WIDTH + 1) * SIZE + WORDS * SIZE + WORDS

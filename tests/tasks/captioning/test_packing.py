@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from small_captioners import KINDS, WIDTH, WORDS, features, pack, wordy
+from small_captioners import KINDS, WIDTH, WORDS, features, pack, packed, wordy
 
 from growprune import pipelines, runtime
 from growprune.errors import CheckpointError, RecipeError
@@ -17,12 +17,12 @@ from growprune.training import save_local, write_record
 from growprune.training.checkpoint import save_weights
 
 
-def run_through(model, x, ids):
-    """Log-probabilities `(batch, 1 + time, words)` of the packed networks, step by step."""
-    scores, state = model.step(model.parts["image"].step(x)[0])
+def run_through(captioner, x, ids):
+    """Log-probabilities `(batch, 1 + time, words)` of a packed captioner, step by step."""
+    scores, state = captioner.begin(x)
     rows = [scores]
     for words in ids.T:
-        scores, state = model.step(model.parts["words"].step(words)[0], state)
+        scores, state = captioner.step(words, state)
         rows.append(scores)
     return np.stack(rows, axis=1)
 
@@ -36,7 +36,7 @@ def test_packed_networks_score_as_teacher_forcing_does(kind, density):
         lengths = torch.full((4,), 6)
         logits = trained.model(torch.from_numpy(x), torch.from_numpy(ids), lengths)
     wanted = logits.log_softmax(-1)
-    found = run_through(pack(trained).model(), x, ids)
+    found = run_through(packed(trained), x, ids)
     np.testing.assert_allclose(found, wanted.reshape(4, 7, len(WORDS)).numpy(), rtol=0, atol=1e-4)
 
 

@@ -52,7 +52,15 @@ def test_stacked_lstms_have_layers_of_512(name, layers):
     assert cost["weights"]["whole"] == cost["weights"]["recurrent"] + ends
 
 
-@pytest.mark.parametrize("name", ["neuraltalk-hlstm-small", "neuraltalk-hlstm-tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "neuraltalk-hlstm-small",
+        "neuraltalk-hlstm-tiny",
+        "neuraltalk-hlstm-merge",
+        "neuraltalk-hlstm-tiny-merge",
+    ],
+)
 def test_the_small_cell_is_a_small_part_of_stacked_lstms(name):
     small, stacked = cost_of(name), cost_of(STACKED)
     blocks = 2 * round(0.0875 * 64 * 512) + 4 * round(0.0875 * 32 * 256)

@@ -110,8 +110,7 @@ class Captioner:
     def select(self, state: State, rows: np.ndarray) -> State:
         """The state of these rows; see `Language`."""
         chosen = self._tensor(rows)
-        h, c = (part.index_select(1, chosen) for part in state)
-        return h, c
+        return tuple(part.index_select(1, chosen) for part in state)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.image.weight.device)

@@ -9,15 +9,17 @@ from growprune.metrics import Operation
 from growprune.nn import HLSTM, Dropout
 from growprune.tasks.captioning.settings import ModelSettings
 
-State = tuple[torch.Tensor, torch.Tensor]
-"""Hidden and cell states, each `(layers, batch, hidden)`."""
+State = tuple[torch.Tensor, ...]
+"""Hidden and cell states, each `(layers, batch, hidden)`, and where the image is merged its vector
+`(1, batch, hidden)`."""
 
 
 class CaptionModel(nn.Module):
     """A distribution over a caption's next word, given its image and the words before.
 
     As in NeuralTalk2 the image is what the recurrent layers read first; what they then give stands
-    for the first word. Word 0 ends a caption and is never read.
+    for the first word. Where it is merged a second vector of it is added to all that they give.
+    Word 0 ends a caption and is never read.
 
     Args:
         settings: sizes.
@@ -43,6 +45,7 @@ class CaptionModel(nn.Module):
             gate_dropout=recurrent.gate_dropout,
             negative_slope=recurrent.negative_slope,
         )
+        self.merge = nn.Linear(width, recurrent.hidden_size) if settings.merge else None
         self.dropout = Dropout(settings.dropout)
         self.output = nn.Linear(recurrent.hidden_size, words)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
@@ -63,8 +66,11 @@ class CaptionModel(nn.Module):
             Logits `(steps, words)` in float32 without padding: caption after caption,
             `lengths + 1` steps of each. Their softmax are the probabilities.
         """
-        x = torch.cat([self._seen(features).unsqueeze(1), self.embedding(words)], dim=1)
+        seen, merged = self._look(features)
+        x = torch.cat([seen.unsqueeze(1), self.embedding(words)], dim=1)
         y, _ = self.recurrent(self.dropout(x), lengths=lengths + 1)
+        if merged is not None:
+            y = y + merged.unsqueeze(1)
         steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
         return self._logits(y[steps.to(y.device)])
 
@@ -74,27 +80,36 @@ class CaptionModel(nn.Module):
         Returns:
             Log-probabilities `(batch, words)` of their captions' first words, and the state.
         """
-        return self._advance(self._seen(features), None)
+        seen, merged = self._look(features)
+        return self._advance(seen, None, () if merged is None else (merged.unsqueeze(0),))
 
     def step(self, words: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Read one more word `(batch,)` of each caption; returns what `begin` does."""
-        return self._advance(self.embedding(words), state)
+        return self._advance(self.embedding(words), (state[0], state[1]), state[2:])
 
     def operations(self, masks: Mapping[str, torch.Tensor], words: int) -> Iterator[Operation]:
         """Every parameter with its cost, for a caption of so many words written greedily."""
         steps = words + 1
-        uses = {"image.weight": 1, "embedding.weight": steps if self.settings.tied else 0}
+        uses = {"image.weight": 1, "merge.weight": 1}
+        uses["embedding.weight"] = steps if self.settings.tied else 0
         for name, weight in self.named_parameters():
             active = int(masks[name].sum()) if name in masks else weight.numel()
             used = uses.get(name, steps if weight.ndim >= 2 else 0)
             yield Operation(name, weight.numel(), active, used, name.startswith("recurrent."))
 
-    def _seen(self, features: torch.Tensor) -> torch.Tensor:
-        return self.image(self.feature_dropout(self.normalise(features)))
+    def _look(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Of images `(batch, width)` what the recurrent layers read, and what is merged."""
+        x = self.feature_dropout(self.normalise(features))
+        return self.image(x), None if self.merge is None else self.merge(x)
 
-    def _advance(self, x: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+    def _advance(
+        self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor] | None, merged: State
+    ) -> tuple[torch.Tensor, State]:
         y, state = self.recurrent(self.dropout(x).unsqueeze(1), state)
-        return self._logits(y.squeeze(1)).log_softmax(-1), state
+        y = y.squeeze(1)
+        for vector in merged:
+            y = y + vector.squeeze(0)
+        return self._logits(y).log_softmax(-1), (*state, *merged)
 
     def _logits(self, y: torch.Tensor) -> torch.Tensor:
         return self.output(self.dropout(y)).float()

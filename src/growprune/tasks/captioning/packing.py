@@ -1,7 +1,8 @@
 """The captioner as a packed model, with all that a program needs to write with it.
 
 Three networks in one file: the decoder, which is stepped, and as its parts `image` and `words` the
-two ways into it.
+two ways into it. Where the image is merged there are five: the decoder ends with the recurrent
+layers, `merge` makes of the image what is added to that, and `output` goes on from there.
 """
 
 from collections.abc import Mapping
@@ -73,17 +74,33 @@ def pack_model(
         ValueError: a mask that does not fit, an unknown layout or kind of weights.
     """
     parameters = Parameters(model, masks)
-    decoder = _decoder(parameters, model).finish(
-        "log_softmax", layout=layout, weights=weights, info=info
-    )
-    image = _image(parameters, model).finish("image", layout=layout, weights=weights)
-    words = _words(parameters, model).finish("embedding", weights=weights)
+
+    def finish(builder: Builder, output: str, layout: str = layout) -> Packed:
+        return builder.finish(output, layout=layout, weights=weights)
+
+    parts = {"image": finish(_image(parameters, model, "image", model.image), "image")}
+    if model.merge is not None:
+        parts["merge"] = finish(_image(parameters, model, "merge", model.merge), "merge")
+    words = finish(_words(parameters, model), "embedding", "auto")
+    decoder = Builder([model.settings.embedding_size])
+    (y,) = layers.recurrent(decoder, parameters, "recurrent", model.recurrent, INPUT)[-1]
+    if model.merge is None:
+        whole = finish(decoder, _scores(decoder, parameters, model, y))
+        written = whole
+    else:
+        whole = finish(decoder, y)
+        output = Builder([model.output.in_features])
+        written = parts["output"] = finish(output, _scores(output, parameters, model, INPUT))
     parameters.check_all_used()
-    table, ahead = words.contents, image.choices + words.choices
     if model.settings.tied:  # rows are looked up in the output's matrix as that is stored
-        table, ahead = _sharing(table, decoder.contents), image.choices
-    contents = replace(decoder.contents, parts={"image": image.contents, "words": table})
-    return Packed(contents, ahead + decoder.choices)
+        words = Packed(_sharing(words.contents, written.contents), ())
+    parts["words"] = words
+    contents = replace(
+        whole.contents,
+        info=dict(info or {}),
+        parts={name: part.contents for name, part in parts.items()},
+    )
+    return Packed(contents, tuple(c for part in (*parts.values(), whole) for c in part.choices))
 
 
 def captioner_info(captioner: Captioner) -> dict[str, Any]:
@@ -102,18 +119,18 @@ def captioner_info(captioner: Captioner) -> dict[str, Any]:
     }
 
 
-def _image(parameters: Parameters, model: CaptionModel) -> Builder:
-    """From features `(width,)` to what the recurrent layers read."""
-    builder = Builder([model.image.in_features])
+def _image(parameters: Parameters, model: CaptionModel, name: str, linear: nn.Linear) -> Builder:
+    """From features `(width,)` to what a layer of that name makes of them."""
+    builder = Builder([linear.in_features])
     x = INPUT
     norm = model.normalise
     if isinstance(norm, StandardNorm):
-        mean, scale = (vector(part, model.image.in_features) for part in (norm.mean, norm.scale))
+        mean, scale = (vector(part, linear.in_features) for part in (norm.mean, norm.scale))
         vectors = {"scale": scale, "shift": -mean * scale}
         x = builder.add("normalise", "affine", [x], vectors=vectors)
     elif isinstance(norm, nn.LayerNorm):
         x = layers.layer_norm(builder, "normalise", norm, x)
-    layers.linear(builder, parameters, "image", model.image, x)
+    layers.linear(builder, parameters, name, linear, x)
     return builder
 
 
@@ -132,10 +149,7 @@ def _sharing(words: PackedModel, decoder: PackedModel) -> PackedModel:
     return replace(words, nodes=(node,), matrices={name: decoder.matrices[name]})
 
 
-def _decoder(parameters: Parameters, model: CaptionModel) -> Builder:
-    """From what the recurrent layers read to the next word's log-probabilities."""
-    builder = Builder([model.settings.embedding_size])
-    (x,) = layers.recurrent(builder, parameters, "recurrent", model.recurrent, INPUT)[-1]
+def _scores(builder: Builder, parameters: Parameters, model: CaptionModel, x: str) -> str:
+    """From what the output layer reads to the next word's log-probabilities."""
     x = layers.linear(builder, parameters, "output", model.output, x)
-    builder.add("log_softmax", "log_softmax", [x])
-    return builder
+    return builder.add("log_softmax", "log_softmax", [x])

@@ -60,6 +60,10 @@ class ModelSettings(Settings):
 
     Adam moves every weight by about the learning rate, so the image's vector moves in proportion to
     the sum of its features: with thousands of them of deviation 1 it soon saturates the gates."""
+    merge: bool = False
+    """Whether a vector of the image is added to what the recurrent layers give, at every step, so
+    that they need not remember what is seen (Tanti et al. 2017, arXiv 1708.02043). They read the
+    image first all the same."""
     tied: bool = False
     """Whether words are written with the matrix they are read with."""
 

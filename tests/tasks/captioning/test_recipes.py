@@ -71,10 +71,9 @@ def test_the_small_cell_is_a_small_part_of_stacked_lstms(name):
     )
 
 
-def test_the_tiny_decoder_is_a_20th_of_stacked_lstms():
-    tiny, stacked = (
-        cost_of(name)["weights"]["whole"] for name in ("neuraltalk-hlstm-tiny", STACKED)
-    )
+@pytest.mark.parametrize("name", ["neuraltalk-hlstm-tiny", "neuraltalk-hlstm-tiny-merge"])
+def test_the_tiny_decoder_is_a_20th_of_stacked_lstms(name):
+    tiny, stacked = (cost_of(recipe)["weights"]["whole"] for recipe in (name, STACKED))
     assert stacked > 20 * tiny
 
 
@@ -103,6 +102,9 @@ def photographs(real_data, tmp_path_factory):
         "neuraltalk-hlstm-gp",
         "neuraltalk-hlstm-small",
         "neuraltalk-hlstm-tiny",
+        "neuraltalk-lstm-merge",
+        "neuraltalk-hlstm-merge",
+        "neuraltalk-hlstm-tiny-merge",
     ],
 )
 def test_a_recipe_is_trained_on_photographs_and_packed(photographs, tmp_path, name):

@@ -29,7 +29,14 @@ DENSE_RECIPE = "deepspeech2-an4"
 GREEDY, WITH_WORDS = "test", "test/beam 16, 3-gram"
 STEPS = Steps(
     file=Path(__file__).with_name("an4-steps.toml"),
-    others=("small-dense-lstm", "small-dense-gru", "small-dense-hlstm", "sparse-lstm", "narrower"),
+    others=(
+        "small-dense-lstm",
+        "small-dense-lstm-taught",
+        "small-dense-gru",
+        "small-dense-hlstm",
+        "sparse-lstm",
+        "narrower",
+    ),
     curves={
         "single connections": ("half", WHOLE, "twice"),
         "blocks of 16": ("half-blocks", "blocks", "twice-blocks"),

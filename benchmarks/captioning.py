@@ -64,6 +64,8 @@ class OnnxCaptioner:
         self._session = onnxruntime_session(model)
         self._captioner = captioner
         self._first = {f"{name}/{part}": size for name, size in carried.items() for part in "hc"}
+        output = packed.contents.parts.get("output")
+        self._output = output and onnxruntime_session(step(output)[0])
 
     @property
     def width(self) -> int:
@@ -82,7 +84,10 @@ class OnnxCaptioner:
         """See `growprune.decoding.Language`, and so for the others."""
         rows = len(features)
         state = {name: np.zeros((rows, size), np.float32) for name, size in self._first.items()}
-        return self._advance(self._captioner.model.parts["image"].step(features)[0], state)
+        parts = self._captioner.model.parts
+        if self._output:
+            state["merged"] = parts["merge"].step(features)[0]
+        return self._advance(parts["image"].step(features)[0], state)
 
     def step(self, words: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """The next word's log-probabilities."""
@@ -93,8 +98,13 @@ class OnnxCaptioner:
         return {name: part[rows] for name, part in state.items()}
 
     def _advance(self, x: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-        scores, *found = self._session.run(None, {"input": x, **state})
-        return scores, dict(zip(self._first, found, strict=True))
+        carried = {name: state[name] for name in self._first}
+        y, *found = self._session.run(None, {"input": x, **carried})
+        following = dict(zip(self._first, found, strict=True))
+        if not self._output:
+            return y, following
+        (scores,) = self._output.run(None, {"input": y + state["merged"]})
+        return scores, {**following, "merged": state["merged"]}
 
 
 def main() -> None:

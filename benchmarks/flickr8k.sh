@@ -16,30 +16,25 @@ here=$(dirname "$0")
 recipes=${RECIPES:-neuraltalk-lstm neuraltalk-lstm-2 neuraltalk-lstm-3 neuraltalk-hlstm \
 neuraltalk-hlstm-gp neuraltalk-hlstm-small neuraltalk-hlstm-tiny neuraltalk-lstm-merge neuraltalk-hlstm-merge \
 neuraltalk-hlstm-tiny-merge}
+unrewarded="unrewarded-lstm-seed1 unrewarded-lstm-seed2"
 mkdir -p "$out"
+taught=
+for teacher in ${TEACHERS:-$unrewarded}; do taught="$taught${taught:+, }'$out/$teacher'"; done
 if test -n "${COCO:-}" && ! test -e "$out/coco-features"; then
     growprune data features "$COCO" -o "$out/coco-features"
 fi
 
 train() {  # a recipe, a seed, a folder
-    case $1 in
-    *-small | *-tiny) teach neuraltalk-lstm unrewarded-lstm-seed1 unrewarded-lstm-seed2 ;;
-    *-hlstm-merge | *-tiny-merge) teach neuraltalk-lstm-merge unrewarded-lstm-merge-seed1 ;;
-    *) teachers= ;;
-    esac
+    case $1 in *-small | *-tiny) teachers=$taught && train_teachers ;; *) teachers= ;; esac
     growprune train "$1" --data "$data" --features "$features" --out "$3" --seed "$2" --resume \
         ${teachers:+--set "loss.teachers=[$teachers]" --set "loss.distill=${DISTILL:-1.0}" \
         --set "loss.temperature=${TEMPERATURE:-1.0}"}
 }
 
-teach() {  # the recipe of those who teach, and their folders; trains them if others are not given
-    of=$1 teachers=
-    shift
-    if test -n "${TEACHERS:-}"; then set -- $TEACHERS; fi
-    for teacher in "$@"; do
-        teachers="$teachers${teachers:+, }'$out/$teacher'"
-        if test -n "${TEACHERS:-}"; then continue; fi
-        growprune train "$of" --data "$data" --features "$features" --out "$out/$teacher" \
+train_teachers() {  # those that are not given
+    if test -n "${TEACHERS:-}"; then return; fi
+    for teacher in $unrewarded; do
+        growprune train neuraltalk-lstm --data "$data" --features "$features" --out "$out/$teacher" \
             --seed "${teacher##*seed}" --resume --set training.epochs=10 \
             --set loss.self_critical_epochs=0 --set training.optimizer.final_epochs=0
     done

@@ -106,9 +106,7 @@ class CaptionModel(nn.Module):
         self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor] | None, merged: State
     ) -> tuple[torch.Tensor, State]:
         y, state = self.recurrent(self.dropout(x).unsqueeze(1), state)
-        y = y.squeeze(1)
-        for vector in merged:
-            y = y + vector.squeeze(0)
+        y = sum((vector.squeeze(0) for vector in merged), y.squeeze(1))
         return self._logits(y).log_softmax(-1), (*state, *merged)
 
     def _logits(self, y: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,9 @@
 import captioning
 import numpy as np
-from small_captioners import pack, wordy
+import pytest
+from small_captioners import KINDS, features, pack, wordy
 
+from growprune.pipelines import Captioner
 from growprune.tasks.captioning.model import CaptionModel
 
 
@@ -14,6 +16,18 @@ def test_memory_is_at_least_the_weights(tmp_path):
     assert file.stat().st_size > 4 * 20 * width
     held = captioning.memory(file, np.zeros((2, width), np.float32))
     assert 4 * 20 * width < held < 4 * 4 * 20 * width
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnxruntime_writes_what_the_packed_captioner_writes(kind):
+    packed = pack(wordy(kind, 0.5))
+    ours = Captioner(packed.model())
+    theirs = captioning.OnnxCaptioner(packed, ours)
+    for beam in (1, 3):
+        wanted, found = (of.caption(features(5), beam=beam) for of in (ours, theirs))
+        assert [caption.text for caption in found] == [caption.text for caption in wanted]
+        log_probs = [caption.log_prob for caption in wanted]
+        assert [caption.log_prob for caption in found] == pytest.approx(log_probs, abs=1e-4)
 
 
 def test_ratios_are_to_the_first_run_in_onnxruntime():

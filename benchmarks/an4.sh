@@ -6,8 +6,7 @@
 #
 # RECIPES="an4-small-final" trains some of them only, or others: an4-small-blocks-final; the dense networks of
 # as many weights, an4-small-lstm-final, an4-small-gru-final and an4-small-hlstm-final; on a GPU the
-# paper's, deepspeech2-an4-final and deepspeech2-an4-augmented-final. an4-small-taught-final learns from
-# an4-medium-final of the same seed.
+# paper's, deepspeech2-an4-final and deepspeech2-an4-augmented-final.
 set -eu
 data=$1 out=$2
 shift 2
@@ -17,19 +16,15 @@ words="$out/words.json"
 mkdir -p "$out"
 growprune train an4-aligner --data "$data" --out "$out/aligner" --set "$both" --resume
 test -e "$words" || growprune data align "$out/aligner" --data "$data" --out "$words"
-for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-final an4-small-taught-final}; do
+for recipe in ${RECIPES:-an4-small-final an4-small-streaming-final an4-medium-final}; do
     for seed in "$@"; do
         run="$out/$recipe-seed$seed"
         case $recipe in
             deepspeech2-an4-final) mixed= ;; # as the paper, of whole utterances
             *) mixed=$words ;;
         esac
-        case $recipe in
-            *-taught-final) taught="$out/an4-medium-final-seed$seed" ;;
-            *) taught= ;;
-        esac
         growprune train "$recipe" --data "$data" --out "$run" --seed "$seed" --resume \
-            ${mixed:+--set "data.mix_words.words=$mixed"} ${taught:+--set "loss.teachers=['$taught']"}
+            ${mixed:+--set "data.mix_words.words=$mixed"}
         growprune evaluate "$run"
         growprune evaluate "$run" --split test --beam 16 --lm-order 3
     done

@@ -7,9 +7,10 @@ set -eu
 here=$(dirname "$0")
 growprune train an4-aligner --data "$1" --out runs/an4-aligner --resume
 test -e runs/an4-words.json || growprune data align runs/an4-aligner --data "$1" --out runs/an4-words.json
-trials() { python "$here/search.py" "$here/an4-steps.toml" --data "$1" --out runs/an4-steps --jobs "$2" $3; }
-trials "$1" 1 "--only dense"  # teaches others
-trials "$1" "$2" ""
+trials() { python "$here/search.py" "$here/an4-steps.toml" --data "$1" --out runs/an4-steps --jobs "$2" \
+    --only "$3"; }
+trials "$1" 1 dense  # teaches others
+trials "$1" "$2" "*"
 mkdir -p results/an4/steps
 for record in runs/an4-steps/*/record.json; do
     run=${record%/record.json}

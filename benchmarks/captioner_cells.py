@@ -132,13 +132,14 @@ def moments(captioner: Captioner, features: Array, rows: int) -> list[Moment]:
     model = captioner.model
     found = []
     for image in torch.from_numpy(features).split(1):
-        scores, (h, c) = model.begin(image)
+        scores, state = model.begin(image)
         words = _likeliest(scores, rows).squeeze(0)
-        h, c = (part.expand(-1, rows, -1).contiguous() for part in (h, c))
+        state = tuple(part.expand(-1, rows, -1).contiguous() for part in state)
         for _ in range(STEPS):
-            scores, (h_next, c_next) = model.step(words, (h, c))
-            found.append(Moment(*(a.numpy() for a in (model.embedding(words), h, c, h_next[-1]))))
-            words, h, c = _likeliest(scores, 1).squeeze(1), h_next, c_next
+            scores, following = model.step(words, state)
+            x, (h, c), y = model.embedding(words), state[:2], following[0][-1]
+            found.append(Moment(x.numpy(), h.numpy(), c.numpy(), y.numpy()))
+            words, state = _likeliest(scores, 1).squeeze(1), following
     return found
 
 

@@ -5,7 +5,9 @@ import torch
 from small_captioners import features, pack, wordy
 
 
-@pytest.mark.parametrize("kind", ["three lstms, tied", "two h-lstms, tied"])
+@pytest.mark.parametrize(
+    "kind", ["three lstms, tied", "two h-lstms, tied", "h-lstm, merged, standardised"]
+)
 @pytest.mark.parametrize("rows", [1, 3])
 def test_every_engine_takes_the_steps_of_captions(kind, rows):
     captioner = wordy(kind, 0.3)
@@ -13,7 +15,7 @@ def test_every_engine_takes_the_steps_of_captions(kind, rows):
     with torch.inference_mode():
         at = cells.moments(captioner, x, rows)
         assert len(at) == 2 * cells.STEPS
-        _, (h, _) = captioner.model.begin(torch.from_numpy(x[1:]))
+        _, (h, *_) = captioner.model.begin(torch.from_numpy(x[1:]))
         begun = at[cells.STEPS]
         np.testing.assert_array_equal(begun.h, h.expand(-1, rows, -1))
         for before, after in zip(begun.y, at[cells.STEPS + 1].h[-1], strict=True):

@@ -206,7 +206,7 @@ def notes(groups: Sequence[Group]) -> str:
     lines = [
         "CIDEr-D of 100 stands for 1.0; penalty: beam 3 and a length penalty of 0.8. Mean ± sample "
         "standard deviation where there are several seeds; in brackets the difference from the "
-        "best of the dense LSTMs in that column.",
+        f"best of {', '.join(LSTMS)} in that column.",
         "Cell: the recurrent layers. Weights: active connections and biases. MFLOP: of a caption "
         f"of {WORDS_PER_CAPTION} words, two operations per active connection and use; zeros "
         "skipped: without those that meet a zero behind the gates' ReLU, counted on test "

@@ -7,7 +7,7 @@ All variants of a shape run interleaved in one process, so that a busy machine s
 figures are medians. "of nn.LSTM" compares rates, for nn.LSTM has fewer weights: FLOPs are three
 times two per weight, sequence and step, counted for all connections, active or not. "faster" is the
 dense HLSTM's time over the variant's. Masked variants are grown-and-pruned layers: "sparse" on our
-kernels, "masked dense" through torch, as other tools do. "growing" gathers the gradients of dormant
+kernels, with single connections or in "blocks" of 16, "masked dense" through torch, as other tools do. "growing" gathers the gradients of dormant
 connections at every step, or at every fourth; then the mean of four is told. "bfloat16" is under
 autocast, which rounds what is multiplied. Memory is what a layer keeps between its forward and its
 backward pass.
@@ -155,6 +155,8 @@ def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> It
         yield from ragged(width, steps, batch)
     for density in args.density:
         yield masked(f"sparse {density:g}", width, density, "native")
+    for density in args.density:
+        yield masked(f"blocks {density:g}", width, density, "native", "block")
     yield masked("masked dense 0.1", width, 0.1, "torch")
     yield growing("growing from 0.1", width, 0.1)
     yield replace(growing("growing, every 4th", width, 0.1, gather_every=4), steps=4)
@@ -166,9 +168,12 @@ def dense(name: str, width: int, engine: str) -> Variant:
     return Variant(name, layer, lambda x: layer(x)[0], optimizer(layer).step, engine)
 
 
-def masked(name: str, width: int, density: float, engine: str) -> Variant:
+def masked(
+    name: str, width: int, density: float, engine: str, granularity: str = "weight"
+) -> Variant:
     layer = HLSTM(width, width, gate_hidden_sizes=(width,))
-    grow_prune = GrowPrune(layer, optimizer(layer), Plan(seed_density=density))
+    plan = Plan(seed_density=density, granularity=granularity)
+    grow_prune = GrowPrune(layer, optimizer(layer), plan)
     return Variant(name, layer, lambda x: layer(x)[0], grow_prune.step, engine)
 
 

@@ -339,7 +339,8 @@ void bind_training(nb::module_ &module) {
                  new (self) Connections(mask.data(), static_cast<int>(mask.shape(0)),
                                         static_cast<int>(mask.shape(1)));
              })
-        .def_prop_ro("count", [](const Connections &c) { return c.by(false).indices.size(); });
+        .def_prop_ro("count", [](const Connections &c) { return c.by(false).indices.size(); })
+        .def_prop_ro("in_blocks", [](const Connections &c) { return c.blocks() != nullptr; });
     nb::class_<Batch>(module, "Batch")
         .def("__init__",
              [](Batch *self, const Array<const int64_t, 1> &batch_sizes, bool reverse,

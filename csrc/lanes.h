@@ -19,6 +19,9 @@ constexpr int GROUP = 12;
 // same number.
 constexpr int BAND = 4;
 
+// Rows of a block, which has one column; as many rows of a matrix make a panel.
+constexpr int BLOCK_ROWS = 16;
+
 static constexpr int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 // A lane array at one step.
@@ -43,6 +46,15 @@ struct LaneMatrix {
     const int32_t *band_rows; // BAND a band, -1 for none
     const int32_t *indices;  // the columns, BAND an entry
     const float *values;
+};
+
+// Weights in blocks, the same columns for all rows of a panel. The last panel may have fewer rows; its
+// weights are zeros beyond.
+struct LaneBlocks {
+    int rows;
+    const int32_t *starts;  // blocks before each panel
+    const int32_t *columns; // of each block, rising within a panel
+    const float *values;    // BLOCK_ROWS of each
 };
 
 // One step of the cells of some units. Gates are in the order i, f, g, o.
@@ -104,6 +116,12 @@ struct LaneKernels {
     // GROUP, of sparse weights.
     void (*product)(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                     bool accumulate, LaneArray y, int lanes);
+    // The same of weights in blocks, for any rows ...
+    void (*block_product)(const LaneBlocks &W, int begin, int end, LaneArray x, const float *bias,
+                          bool accumulate, LaneArray y, int lanes);
+    // ... and with their transpose, y = x W, for columns begin to end.
+    void (*block_product_back)(const LaneBlocks &W, int begin, int end, LaneArray x, LaneArray y,
+                               int lanes);
     void (*cell)(const LaneCell &step, int begin, int end);
     void (*cell_back)(const LaneCellBack &step, int begin, int end);
     // near and tape = leaky_relu(sums) * scales; scales and tape may be null.
@@ -120,6 +138,10 @@ struct LaneKernels {
     // out[e] += the sum over lanes of delta[row] * x[indices[e]] for the connections of each row.
     void (*dots)(const int32_t *starts, const int32_t *indices, int begin, int end, LaneArray delta,
                  LaneArray x, int lanes, float *out);
+    // The same for connections in blocks: of rows `begin`, the first of a panel, to `end`. `out` begins with
+    // the matrix and has its active connections row after row; W's values are not read.
+    void (*block_dots)(const LaneBlocks &W, int begin, int end, LaneArray delta, LaneArray x, int lanes,
+                       float *out);
     // sums[u] += the sum of its lanes.
     void (*sums)(LaneArray x, int begin, int end, int lanes, float *sums);
 };

@@ -184,6 +184,26 @@ Connections::Connections(const uint8_t *mask, int rows, int columns)
             by_column_.indices[at] = r;
             by_column_.places[at] = e;
         }
+    find_blocks();
+}
+
+bool Connections::same_as_above(int row) const {
+    const auto of = [&](int r) { return by_row_.indices.begin() + by_row_.starts[r]; };
+    return std::equal(of(row - 1), of(row), of(row), of(row + 1));
+}
+
+void Connections::find_blocks() {
+    in_blocks_ = true;
+    for (int row = 0; row < rows_ && in_blocks_; ++row)
+        in_blocks_ = row % BLOCK_ROWS == 0 || same_as_above(row);
+    if (!in_blocks_) return;
+    blocks_.starts.push_back(0);
+    for (int row = 0; row < rows_; row += BLOCK_ROWS) {
+        blocks_.columns.insert(blocks_.columns.end(),
+                               by_row_.indices.begin() + by_row_.starts[row],
+                               by_row_.indices.begin() + by_row_.starts[row + 1]);
+        blocks_.starts.push_back(static_cast<int32_t>(blocks_.columns.size()));
+    }
 }
 
 const Bands &Connections::bands(bool of_columns, const std::vector<int> &parts) const {
@@ -199,7 +219,8 @@ std::pair<int, int> Connections::share(const Member &member) const {
         const auto &starts = by_row_.starts;
         if (m == member.members) return rows_;
         const auto found = std::lower_bound(starts.begin(), starts.end(), all * m / member.members);
-        return static_cast<int>(found - starts.begin());
+        const int row = static_cast<int>(found - starts.begin());
+        return in_blocks_ ? std::min<int>(rows_, whole(row, BLOCK_ROWS)) : row;
     };
     return {member.number ? until(member.number) : 0, until(member.number + 1)};
 }
@@ -231,11 +252,13 @@ void scatter(const Connections &connections, const float *vector, float *matrix,
 LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts,
                          const LaneKernels &kernels, const DenseLanes &dense)
     : kernels_(kernels), dense_(dense), weights_(weights), transposed_(transposed),
-      first_rows_(running_sums(parts)) {
+      first_rows_(running_sums(parts)), blocks_(usable_blocks(weights, transposed, first_rows_)) {
     const int columns = transposed ? weights.rows : weights.columns, tile = kernels.tile;
     const int places = weights.connections ? columns : dense.places(columns);
     size_t floats = 0;
-    if (weights.connections) {
+    if (blocks_) {
+        floats = BLOCK_ROWS * blocks_->columns.size();
+    } else if (weights.connections) {
         bands_ = &weights.connections->bands(transposed, parts);
         floats = bands_->indices.size();
     } else {
@@ -243,11 +266,15 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
             floats += static_cast<size_t>((rows + tile - 1) / tile * tile) * places;
     }
     memory_ = Memory(floats);
-    if (bands_) std::fill_n(memory_.data(), floats, 0.0f); // where a row has no more
+    if (weights.connections) std::fill_n(memory_.data(), floats, 0.0f); // where a row has no more
     const float *tiles = memory_.data();
     for (size_t i = 0; i < parts.size(); ++i) {
         LaneMatrix matrix = {parts[i], places, nullptr, nullptr, nullptr, nullptr, nullptr};
-        if (bands_) {
+        if (blocks_) {
+            const int rows = transposed ? weights.rows : parts[i];
+            block_parts_.push_back({rows, blocks_->starts.data() + first_rows_[i] / BLOCK_ROWS,
+                                    blocks_->columns.data(), memory_.data()});
+        } else if (bands_) {
             matrix.starts = bands_->starts.data() + bands_->first[i];
             matrix.band_rows = bands_->rows.data() + BAND * bands_->first[i];
             matrix.indices = bands_->indices.data();
@@ -260,16 +287,30 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
     }
 }
 
+// Those of the connections where every part begins with a panel.
+const Connections::Blocks *LaneWeights::usable_blocks(const Weights &weights, bool transposed,
+                                                      const std::vector<int> &first_rows) {
+    if (!weights.connections) return nullptr;
+    const auto begins_panel = [](int row) { return row % BLOCK_ROWS == 0; };
+    const bool fit = transposed || std::all_of(first_rows.begin(), first_rows.end(), begins_panel);
+    return fit ? weights.connections->blocks() : nullptr;
+}
+
 void LaneWeights::fill(const Member &member) {
-    bands_ ? fill_bands(member) : fill_tiles(member);
+    blocks_ ? fill_blocks(member) : bands_ ? fill_bands(member) : fill_tiles(member);
 }
 
 void LaneWeights::product(int part, std::pair<int, int> rows, const OperandArray &x,
                           const float *bias, bool accumulate, LaneArray y, int lanes) const {
-    const bool floats = bands_ || dense_.numbers == 1;
-    (bands_ ? kernels_.product : dense_.product)(parts_[part], rows.first, rows.second,
-                                                 floats ? x.exact : x.places, bias, accumulate, y,
-                                                 lanes);
+    const auto [begin, end] = rows;
+    if (blocks_ && transposed_)
+        kernels_.block_product_back(block_parts_[part], begin, end, x.exact, y, lanes);
+    else if (blocks_)
+        kernels_.block_product(block_parts_[part], begin, end, x.exact, bias, accumulate, y, lanes);
+    else if (bands_ || dense_.numbers == 1)
+        (bands_ ? kernels_.product : dense_.product)(parts_[part], begin, end, x.exact, bias,
+                                                     accumulate, y, lanes);
+    else dense_.product(parts_[part], begin, end, x.places, bias, accumulate, y, lanes);
 }
 
 void LaneWeights::fill_tiles(const Member &member) {
@@ -300,6 +341,16 @@ void LaneWeights::fill_bands(const Member &member) {
             for (int e = order.starts[row]; e < order.starts[row + 1]; ++e, to += BAND)
                 *to = weights_.data[transposed_ ? order.places[e] : e];
         }
+    }
+}
+
+void LaneWeights::fill_blocks(const Member &member) {
+    const auto [begin, end] = member.share(weights_.rows, BLOCK_ROWS);
+    for (int row = begin; row < end; row += BLOCK_ROWS) {
+        const int64_t first = blocks_->starts[row / BLOCK_ROWS];
+        const int count = static_cast<int>(blocks_->starts[row / BLOCK_ROWS + 1] - first);
+        kernels_.transpose(weights_.data + first * BLOCK_ROWS, count, std::min(BLOCK_ROWS, end - row),
+                           count, memory_.data() + first * BLOCK_ROWS, BLOCK_ROWS);
     }
 }
 
@@ -732,11 +783,17 @@ struct TrainingLayer::Backward {
     // A chunk's share of the weights' gradients.
     void parameters(const Chunk &chunk, const Member &member) {
         for (const ConnectionGradient &one : gradients.weights) {
-            const Connections::Order &order = one.connections->by(false);
             const auto [begin, end] = one.connections->share(member);
-            kernels.dots(order.starts.data(), order.indices.data(), begin, end,
-                         steps.of(one.delta, chunk), steps.of(one.value, chunk), chunk.lanes,
-                         one.vector);
+            const LaneArray delta = steps.of(one.delta, chunk), value = steps.of(one.value, chunk);
+            if (const Connections::Blocks *found = one.connections->blocks()) {
+                const LaneBlocks blocks = {one.connections->rows(), found->starts.data(),
+                                           found->columns.data(), nullptr};
+                kernels.block_dots(blocks, begin, end, delta, value, chunk.lanes, one.vector);
+                continue;
+            }
+            const Connections::Order &order = one.connections->by(false);
+            kernels.dots(order.starts.data(), order.indices.data(), begin, end, delta, value,
+                         chunk.lanes, one.vector);
         }
         for (const BiasGradient &bias : gradients.biases) {
             const auto [begin, end] = member.share(bias.delta.units);

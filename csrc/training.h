@@ -43,16 +43,26 @@ class Connections {
         std::vector<int32_t> starts, indices, places;
     };
     const Order &by(bool column) const { return column ? by_column_ : by_row_; }
+    // Where all rows of each panel have the same columns, the first panel's, the second's and so on.
+    struct Blocks {
+        std::vector<int32_t> starts, columns;
+    };
+    const Blocks *blocks() const { return in_blocks_ ? &blocks_ : nullptr; }
     // The rows, or columns, in parts of so many; kept for the next time.
     const Bands &bands(bool of_columns, const std::vector<int> &parts) const;
     int rows() const { return rows_; }
     int columns() const { return columns_; }
-    // Rows that have, of all connections, the member's share.
+    // Rows that have, of all connections, the member's share; whole panels of blocks.
     std::pair<int, int> share(const Member &member) const;
 
   private:
+    bool same_as_above(int row) const; // the row's columns
+    void find_blocks();
+
     int rows_, columns_;
     Order by_row_, by_column_;
+    bool in_blocks_;
+    Blocks blocks_;
     mutable std::mutex mutex_; // held while what follows is in use
     mutable std::map<std::pair<bool, std::vector<int>>, Bands> bands_;
 };
@@ -97,17 +107,22 @@ class LaneWeights {
                  bool accumulate, LaneArray y, int lanes) const;
 
   private:
+    static const Connections::Blocks *usable_blocks(const Weights &weights, bool transposed,
+                                                    const std::vector<int> &first_rows);
     void fill_tiles(const Member &member);
     void fill_bands(const Member &member);
+    void fill_blocks(const Member &member);
 
     const LaneKernels &kernels_;
     const DenseLanes &dense_;
     Weights weights_;
     bool transposed_;
     Memory memory_;
-    const Bands *bands_ = nullptr; // of sparse weights
-    std::vector<LaneMatrix> parts_;
     std::vector<int> first_rows_;
+    const Connections::Blocks *blocks_; // of weights that are sparse so
+    const Bands *bands_ = nullptr;      // of other sparse weights
+    std::vector<LaneMatrix> parts_;
+    std::vector<LaneBlocks> block_parts_;
 };
 
 // Some units over all steps. A chunk of a few steps lies together, in it unit after unit, so that

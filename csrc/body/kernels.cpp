@@ -28,6 +28,8 @@
 
 #include "lanes_layer.h"
 
+#include "lanes_blocks.h"
+
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
 
@@ -37,8 +39,9 @@ extern const Kernels kernels = {
     TEXT(KERNEL_PATH), BUNDLE,       product,   lstm,            gru,
     squash_each,       sigmoid_each, tanh_each, leaky_relu_each, layer_norm,
     log_softmax,
-    {TILE, lane_transpose, DENSE_LANES<Exact>, sparse_product, lane_cell, lane_cell_back,
-     lane_activate, lane_activate_back, lane_dropout, lane_dots, lane_sums},
+    {TILE, lane_transpose, DENSE_LANES<Exact>, sparse_product, block_product, block_product_back,
+     lane_cell, lane_cell_back, lane_activate, lane_activate_back, lane_dropout, lane_dots, block_dots,
+     lane_sums},
 };
 
 } // namespace growprune::KERNEL_PATH

@@ -45,8 +45,8 @@ struct Exact {
     }
 };
 
-struct LaneProduct {
-    const LaneMatrix &W;
+template <class Matrix> struct LaneProduct {
+    const Matrix &W;
     LaneArray x, y;
     const float *bias;
     bool accumulate;
@@ -59,7 +59,7 @@ struct LaneProduct {
 };
 
 template <class Numbers, int V>
-INLINE void dense_lanes(const LaneProduct &p, int row, int rows, int lane) {
+INLINE void dense_lanes(const LaneProduct<LaneMatrix> &p, int row, int rows, int lane) {
     Vec sums[TILE][V];
     UNROLL for (int r = 0; r < TILE; ++r) UNROLL for (int v = 0; v < V; ++v)
         sums[r][v] = r < rows ? p.first(row + r, lane + v * WIDTH) : Vec{};
@@ -82,7 +82,7 @@ INLINE void dense_lanes(const LaneProduct &p, int row, int rows, int lane) {
 template <class Numbers>
 void dense_product(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                    bool accumulate, LaneArray y, int lanes) {
-    const LaneProduct p = {W, x, y, bias, accumulate};
+    const LaneProduct<LaneMatrix> p = {W, x, y, bias, accumulate};
     for (int row = begin; row < end; row += TILE) {
         const int rows = end - row < TILE ? end - row : TILE;
         int lane = 0;

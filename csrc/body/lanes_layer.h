@@ -14,16 +14,72 @@ INLINE void transpose_fours(const float *from, ptrdiff_t from_step, float *to, p
     for (int c = 0; c < 4; ++c) *reinterpret_cast<LooseFour *>(to + c * to_step) = v[c];
 }
 
+#if defined(__AVX512F__)
+// 16 columns of 16 rows. All lanes are wanted; forms without a mask make GCC 12 warn of its own header.
+INLINE void turn_sixteens(Vec (&v)[16]) {
+    const auto low = [](__m512 a, __m512 b) { return _mm512_maskz_unpacklo_ps(0xffff, a, b); };
+    const auto high = [](__m512 a, __m512 b) { return _mm512_maskz_unpackhi_ps(0xffff, a, b); };
+    const auto low_pairs = [](__m512 a, __m512 b) {
+        return (__m512)_mm512_maskz_unpacklo_pd(0xff, (__m512d)a, (__m512d)b);
+    };
+    const auto high_pairs = [](__m512 a, __m512 b) {
+        return (__m512)_mm512_maskz_unpackhi_pd(0xff, (__m512d)a, (__m512d)b);
+    };
+    const auto even = [](__m512 a, __m512 b) {
+        return _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0x88);
+    };
+    const auto odd = [](__m512 a, __m512 b) {
+        return _mm512_maskz_shuffle_f32x4(0xffff, a, b, 0xdd);
+    };
+    __m512 fours[16]; // fours[4 * i + j]: of rows from 4 * i, columns j, 4 + j, 8 + j and 12 + j
+    UNROLL for (int i = 0; i < 16; i += 4) {
+        const __m512 a = low(v[i], v[i + 1]), b = high(v[i], v[i + 1]);
+        const __m512 c = low(v[i + 2], v[i + 3]), d = high(v[i + 2], v[i + 3]);
+        fours[i] = low_pairs(a, c);
+        fours[i + 1] = high_pairs(a, c);
+        fours[i + 2] = low_pairs(b, d);
+        fours[i + 3] = high_pairs(b, d);
+    }
+    UNROLL for (int j = 0; j < 4; ++j) {
+        const __m512 a = even(fours[j], fours[4 + j]), b = even(fours[8 + j], fours[12 + j]);
+        const __m512 c = odd(fours[j], fours[4 + j]), d = odd(fours[8 + j], fours[12 + j]);
+        v[j] = even(a, b);
+        v[4 + j] = even(c, d);
+        v[8 + j] = odd(a, b);
+        v[12 + j] = odd(c, d);
+    }
+}
+
+INLINE void transpose_sixteens(const float *from, ptrdiff_t from_step, float *to, ptrdiff_t to_step) {
+    Vec v[16];
+    UNROLL for (int r = 0; r < 16; ++r) v[r] = vector_at(from + r * from_step);
+    turn_sixteens(v);
+    UNROLL for (int c = 0; c < 16; ++c) put_vector(v[c], to + c * to_step);
+}
+#else
+INLINE void transpose_sixteens(const float *from, ptrdiff_t from_step, float *to, ptrdiff_t to_step) {
+    for (int r = 0; r < 16; r += 4)
+        for (int c = 0; c < 16; c += 4)
+            transpose_fours(from + r * from_step + c, from_step, to + c * to_step + r, to_step);
+}
+#endif
+
 // In blocks of 16 by 16, of which every cache line is read and written at once.
 void lane_transpose(const float *from, ptrdiff_t from_step, int rows, int columns, float *to,
                     ptrdiff_t to_step) {
     const int whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
-    for (int row = 0; row < whole_rows; row += LANES)
-        for (int column = 0; column < whole_columns; column += LANES)
-            for (int r = row; r < row + LANES && r < whole_rows; r += 4)
-                for (int c = column; c < column + LANES && c < whole_columns; c += 4)
+    for (int row = 0; row < whole_rows; row += 16)
+        for (int column = 0; column < whole_columns; column += 16) {
+            if (row + 16 <= rows && column + 16 <= columns) {
+                transpose_sixteens(from + row * from_step + column, from_step,
+                                   to + column * to_step + row, to_step);
+                continue;
+            }
+            for (int r = row; r < row + 16 && r < whole_rows; r += 4)
+                for (int c = column; c < column + 16 && c < whole_columns; c += 4)
                     transpose_fours(from + r * from_step + c, from_step, to + c * to_step + r,
                                     to_step);
+        }
     for (int r = 0; r < rows; ++r)
         for (int c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
             to[c * to_step + r] = from[r * from_step + c];
@@ -31,7 +87,7 @@ void lane_transpose(const float *from, ptrdiff_t from_step, int rows, int column
 
 // The rows' sums need not wait for each other, and neighbouring bands are about as long, so that the
 // processor foresees where their loops end.
-template <int V> INLINE void sparse_lanes(const LaneProduct &p, int band, int lane) {
+template <int V> INLINE void sparse_lanes(const LaneProduct<LaneMatrix> &p, int band, int lane) {
     const int32_t *rows = p.W.band_rows + BAND * band;
     Vec sums[BAND][V] = {};
     UNROLL for (int r = 0; r < BAND; ++r)
@@ -52,7 +108,7 @@ template <int V> INLINE void sparse_lanes(const LaneProduct &p, int band, int la
                 put_vector(sums[r][v], p.y.unit(rows[r]) + lane + v * WIDTH);
 }
 
-template <int V> INLINE void sparse_bands(const LaneProduct &p, int begin, int end, int lane) {
+template <int V> INLINE void sparse_bands(const LaneProduct<LaneMatrix> &p, int begin, int end, int lane) {
     for (int band = begin / BAND; band < (end + BAND - 1) / BAND; ++band)
         sparse_lanes<V>(p, band, lane);
 }
@@ -60,7 +116,7 @@ template <int V> INLINE void sparse_bands(const LaneProduct &p, int begin, int e
 // A group of rows after the other, so that its weights are read from the nearest cache but once.
 void sparse_product(const LaneMatrix &W, int begin, int end, LaneArray x, const float *bias,
                     bool accumulate, LaneArray y, int lanes) {
-    const LaneProduct p = {W, x, y, bias, accumulate};
+    const LaneProduct<LaneMatrix> p = {W, x, y, bias, accumulate};
     for (int row = begin; row < end; row += GROUP) {
         const int last = end < row + GROUP ? end : row + GROUP;
         int lane = 0;

@@ -39,17 +39,19 @@ void expect_close(const std::string &what, double found, double wanted, double t
     if (++failures < 10) std::printf("%s: %g instead of %g\n", what.c_str(), found, wanted);
 }
 
-// A matrix of which single weights may be dormant.
+// A matrix of which single weights, or blocks, may be dormant.
 struct Matrix2 {
-    Matrix2(int rows, int columns, double density)
+    Matrix2(int rows, int columns, double density, bool blocks)
         : rows(rows), columns(columns), values(random_floats(static_cast<size_t>(rows) * columns)) {
         if (density == 1) return;
         std::vector<uint8_t> mask(values.size());
         for (size_t i = 0; i < mask.size(); ++i) {
-            mask[i] = std::bernoulli_distribution(density)(generator);
+            mask[i] = blocks && i / columns % BLOCK_ROWS ? mask[i - columns]
+                                                         : std::bernoulli_distribution(density)(generator);
             if (!mask[i]) values[i] = 0;
         }
         connections = std::make_unique<Connections>(mask.data(), rows, columns);
+        if (blocks) expect_close("blocks are found", connections->blocks() != nullptr, true);
         active.resize(connections->by(false).indices.size());
         Barrier barrier;
         gather(*connections, values.data(), active.data(), Member{0, 1, barrier});
@@ -74,16 +76,17 @@ struct Matrix2 {
 // A layer, a batch and a loss that weighs every output and last state.
 struct Sample {
     Sample(std::vector<std::vector<int>> widths, double density, std::vector<int64_t> sizes,
-           bool reverse)
+           bool reverse, bool blocks = false)
         : widths(std::move(widths)), sizes(std::move(sizes)), reverse(reverse),
           steps(this->sizes.data(), static_cast<int>(this->sizes.size()), reverse, 0, 1) {
         int units = 0;
         for (const auto &gate : this->widths) units += gate.empty() ? hidden : gate[0];
-        matrices.emplace_back(units, input, density);
-        matrices.emplace_back(units, hidden, density);
+        matrices.emplace_back(units, input, density, blocks);
+        matrices.emplace_back(units, hidden, density, blocks);
         for (const auto &gate : this->widths)
             for (size_t s = 0; s < gate.size(); ++s)
-                matrices.emplace_back(s + 1 < gate.size() ? gate[s + 1] : hidden, gate[s], density);
+                matrices.emplace_back(s + 1 < gate.size() ? gate[s + 1] : hidden, gate[s], density,
+                                      blocks);
         bias = random_floats(units);
         for (const int64_t size : this->sizes) rows += static_cast<int>(size);
         batch = static_cast<int>(this->sizes[0]);
@@ -497,6 +500,14 @@ int main() {
                             check(*kernels, *dense, sample, 3, 1, false);
                         }
                     }
+        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
+                 {{16}, {32}, {16, 3}, {48, 25, 4}}, {{5}, {}, {14, 3}, {6, 25, 4}}})
+            for (const auto &sizes : {ragged, for_two}) { // panels begin with gates, or they do not
+                Sample sample(widths, 0.3, sizes, false, true);
+                for (const DenseLanes *dense : products)
+                    for (const int threads : {1, 3, 5})
+                        check(*kernels, *dense, sample, threads, sizes == for_two ? 2 : 1, false);
+            }
         for (const double density : {0.3, 1.0})
             for (const bool reverse : {false, true}) {
                 Sample two({{5}, {}, {14, 3}, {6, 25, 4}}, density, for_two, reverse);

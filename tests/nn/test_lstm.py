@@ -274,26 +274,39 @@ def test_taken_where_it_pays(passes, batch_first):
     assert calls(lstm, batch(4), passes)
     assert calls(lstm, torch.randn(3, 20), passes)
     with torch.no_grad():
-        lstm.weight_hh_l0.add_(0.1)  # voids the note
+        lstm.weight_ih_l0.add_(0.1)  # voids the note
+        lstm.weight_hh_l0.add_(0.1)
     assert not calls(lstm, batch(16), passes)
 
 
-def test_one_dense_matrix_of_two_is_too_many(passes):
-    lstm = note(nn.LSTM(20, 20), 0.01)
+@pytest.mark.parametrize(("inputs", "pays"), [(1, True), (20, True), (200, False)])
+def test_a_dense_matrix_takes_its_share_of_the_time(passes, inputs, pays):
+    lstm = note(nn.LSTM(inputs, 20), 0.01)
     leave_out_dormant(lstm)
     training.note_active(lstm.weight_ih_l0, None)
-    assert not calls(lstm, torch.randn(3, 16, 20), passes)
-    narrow = note(nn.LSTM(1, 20), 0.05)
-    leave_out_dormant(narrow)
-    training.note_active(narrow.weight_ih_l0, None)  # a twenty-first of the products
-    assert PAYS_BELOW > 1 / 21 + 0.05
-    assert calls(narrow, torch.randn(3, 16, 1), passes)
+    assert (inputs / (inputs + 20) + 0.03 < PAYS_BELOW) == pays
+    assert calls(lstm, torch.randn(3, 16, inputs), passes) == pays
+
+
+def test_blocks_pay_sooner(passes):
+    lstm = nn.LSTM(20, 20)
+    leave_out_dormant(lstm)
+    for blocks, pays in ((False, False), (True, True)):
+        for weight in (lstm.weight_ih_l0, lstm.weight_hh_l0):
+            mask = torch.rand(5, 1, 20) < 0.5
+            mask = mask.expand(5, 16, 20).reshape(80, 20).clone()
+            mask[0, 0] ^= not blocks
+            with torch.no_grad():
+                weight.mul_(mask)
+            training.note_active(weight, training.ActiveConnections(mask.numpy(), True))
+        assert calls(lstm, torch.randn(3, 16, 20), passes) == pays
 
 
 def test_packed_sequences_pay_sooner(passes):
     lstm = note(nn.LSTM(20, 20), 0.3)
     leave_out_dormant(lstm)
     x = torch.randn(3, 16, 20)
+    assert not calls(lstm, x[:, :14], passes)  # two of 16 places stay empty
     packed = pack_padded_sequence(x, [3] * 12 + [1] * 4)  # rows 16, 12, 12 in places 16, 16, 16
     assert calls(lstm, packed, passes)
     assert not calls(lstm, pack_padded_sequence(x[:, :4], [3] * 4), passes)

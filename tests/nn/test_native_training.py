@@ -90,10 +90,14 @@ def results_of_threads(threads, layer, x, lengths=None):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("threads", [2, 3])
-def test_threads_that_share_units_or_directions_change_no_bit(engine, threads, bidirectional):
+@pytest.mark.parametrize("granularity", ["weight", "block"])
+def test_threads_that_share_units_or_directions_change_no_bit(
+    engine, threads, bidirectional, granularity
+):
     engine("native")
     layer = HLSTM(64, 96, bidirectional=bidirectional, gate_hidden_sizes=(80,))
-    GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), Plan(seed_density=0.2))
+    plan = Plan(seed_density=0.2, granularity=granularity)
+    GrowPrune(layer, torch.optim.SGD(layer.parameters(), 0.1), plan)
     x = torch.randn(30, 20, 64)
     lengths = [30] * 9 + [12] * 11
     found = results_of_threads(threads, layer, x, lengths)
@@ -190,7 +194,7 @@ def test_the_lengths_are_shared_by_sequences():
     ("threads", "lengths", "both"), [(2, "ragged", False), (4, "even", False), (4, "ragged", True)]
 )
 @pytest.mark.parametrize("sizes", [(), UNEQUAL], ids=str)
-@pytest.mark.parametrize("plan", [{}, GROWING], ids=["sparse", "growing"])
+@pytest.mark.parametrize("plan", [{}, {"granularity": "block"}, GROWING], ids=str)
 def test_threads_that_share_sequences_agree(path, engine, threads, lengths, both, sizes, plan):
     layer = HLSTM(96, 80, bidirectional=both, gate_hidden_sizes=sizes, gate_dropout=0.2)
     optimizer = torch.optim.SGD(layer.parameters(), 0.1)
@@ -203,7 +207,7 @@ def test_threads_that_share_sequences_agree(path, engine, threads, lengths, both
         found.append(results_of_threads(count, layer, x, LENGTHS[lengths]))
     for ours, again in zip(*found[:2], strict=True):
         assert torch.equal(ours, again)
-    if not plan:
+    if "grow" not in plan:
         names = [name for name, _ in layer.named_parameters()]
         for gradient, name in zip(found[2][4:], names, strict=True):
             if name in grow_prune.masks:
@@ -218,7 +222,7 @@ def seeded(density, granularity="weight", **plan):
     return layer, GrowPrune(layer, optimizer, Plan(**settings))
 
 
-@pytest.mark.parametrize("density", [0.002, 0.02, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("density", [0.002, 0.02, 0.3, 0.55, 0.9, 1.0])
 @pytest.mark.parametrize("granularity", ["weight", "block"])
 def test_dormant_connections_are_left_out(path, engine, density, granularity):
     layer, grow_prune = seeded(density, granularity)
@@ -232,10 +236,23 @@ def test_dormant_connections_are_left_out(path, engine, density, granularity):
         mask = grow_prune.masks.get(name)
         if mask is not None:
             expected[at] = expected[at] * mask
-            if float(mask.float().mean()) <= 0.3:
+            if float(mask.float().mean()) <= (0.3 if granularity == "weight" else 0.6):
                 assert not found[at][~mask].any()
             found[at] = found[at] * mask
     assert_close(found, expected)
+
+
+@pytest.mark.parametrize("rows", [16, 19, 32, 7])
+def test_blocks_are_told_from_single_connections(rows):
+    panel = np.arange(rows) // 16
+    mask = (np.random.default_rng(0).random((3, 9)) < 0.5)[panel]
+    for row in (None, 0, rows - 1):
+        if row is not None:
+            mask[row, 4] ^= True
+        active = training.ActiveConnections(mask, False)
+        assert active.in_blocks == active.indices.in_blocks == (row is None)
+        if row is not None:
+            mask[row, 4] ^= True
 
 
 def test_growth_sees_the_gradients_of_dormant_connections(engine):
@@ -454,8 +471,8 @@ def test_products_are_rounded_and_nothing_else(engine, monkeypatch, by, width):
 @needs_bfloat16
 def test_rounded_products_change_no_bit_with_the_threads(engine, monkeypatch):
     monkeypatch.setattr(training, "_products", "bfloat16")
-    test_threads_that_share_units_or_directions_change_no_bit(engine, 3, False)
-    test_threads_that_share_units_or_directions_change_no_bit(engine, 2, True)
+    test_threads_that_share_units_or_directions_change_no_bit(engine, 3, False, "weight")
+    test_threads_that_share_units_or_directions_change_no_bit(engine, 2, True, "block")
     engine("native")
     layer = HLSTM(64, 96, gate_hidden_sizes=(77,))
     x = torch.randn(30, 20, 64)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 PLAN = {
     "seed_density": 0.1,
-    "grow": {"epochs": 2, "interval": 2, "fraction": 0.07},
+    "grow": {"epochs": 2, "interval": 2, "fraction": 0.08},
     "prune": {"rounds": 2, "final_density": 0.05, "retrain_epochs": 1},
 }
 EPOCHS, STEPS = 5, 4  # one epoch more than the plan has

@@ -18,6 +18,7 @@ FORCE = "GROWPRUNE_TRAINING"
 ENGINES = ("native", "torch")
 FORCE_PRODUCTS = "GROWPRUNE_TRAINING_PRODUCTS"
 PRODUCTS = ("float32", "bfloat16")
+BLOCK_ROWS = 16
 _NOTE = "_growprune_active"
 
 
@@ -42,6 +43,14 @@ class ActiveConnections:
         self.all_gradients = all_gradients
         self.version = -1
         self._gradient: Any = None
+
+    @cached_property
+    def in_blocks(self) -> bool:
+        """Whether they lie in blocks of 16 rows, counted from the first, by one column."""
+        whole = len(self._mask) // BLOCK_ROWS * BLOCK_ROWS
+        panels = self._mask[:whole].reshape(-1, BLOCK_ROWS, self._mask.shape[1])
+        last = self._mask[whole:]
+        return bool((panels == panels[:, :1]).all() and (last == last[:1]).all())
 
     @cached_property
     def indices(self) -> Any:

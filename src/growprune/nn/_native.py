@@ -18,7 +18,11 @@ from growprune.native import training
 from growprune.nn._gates import Widths
 
 SPARSE_BELOW = 0.35
-"""Density under which a matrix is multiplied connection by connection."""
+"""Density under which a matrix is multiplied connection by connection ..."""
+BLOCKS_BELOW = 0.65
+"""... and block by block, where its connections lie in blocks."""
+_ROUNDED = 0.6
+"""Time of a dense product in bfloat16 where one in float32 takes 1."""
 STEP_LANES = 16
 """The sequences of a step are filled up to a multiple of this."""
 _FLOPS_PER_THREAD = 2e6
@@ -128,7 +132,7 @@ class Pass:
             pairs = [(next(rest), next(rest)) for _ in gate]
             self._later.append([weight for weight, _ in pairs if weight is not None])
             self._later_biases.append([bias for _, bias in pairs])
-        self._active = {id(w): worthwhile(w) for w in self._weights()}
+        self._active = {id(w): worthwhile(w, rounded) for w in self._weights()}
         work = 2.0 * sum(batch_sizes) * sum(w.numel() * self._density(w) for w in self._weights())
         self.threads = max(1, min(torch.get_num_threads(), int(work / _FLOPS_PER_THREAD)))
         self._batch_sizes, self._reverse = np.array(batch_sizes, np.int64), reverse
@@ -420,10 +424,22 @@ class _Sum(NamedTuple):
         return _array(self.delta), _array(self.gradient)
 
 
-def worthwhile(weight: Tensor) -> training.ActiveConnections | None:
-    """The weight's active connections if they are few enough to be multiplied one by one."""
+def worthwhile(weight: Tensor, rounded: bool = False) -> training.ActiveConnections | None:
+    """The weight's active connections if leaving out the others is faster than a dense product.
+
+    Args:
+        weight: (rows, columns).
+        rounded: the dense product would be one in bfloat16.
+    """
     active = training.active_of(weight)
-    return active if active is not None and active.density <= SPARSE_BELOW else None
+    return active if active is not None and cost(active) <= (_ROUNDED if rounded else 1) else None
+
+
+def cost(active: training.ActiveConnections) -> float:
+    """The time of products with these connections alone where the dense ones take 1."""
+    if active.density > BLOCKS_BELOW:
+        return active.density / SPARSE_BELOW
+    return active.density / (BLOCKS_BELOW if active.in_blocks else SPARSE_BELOW)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

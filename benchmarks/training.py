@@ -119,7 +119,7 @@ def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> lis
     found = list(variants(width, steps, batch, args))
     seconds = medians({v.name: partial(v.seconds, x) for v in found}, args.repeats)
     rates = {v.name: flops(v.layer, steps * batch) / seconds[v.name] / 1e9 for v in found}
-    print(f"\ntime {steps}, batch {batch}, width {width}\n{'':22}" + "  ".join(COLUMNS[1:]))
+    print(f"\ntime {steps}, batch {batch}, width {width}\n{'':28}" + "  ".join(COLUMNS[1:]))
     rows = []
     for variant in found:
         row = {
@@ -134,7 +134,7 @@ def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> lis
             "kept_bytes": variant.kept_bytes(x),
         }
         rows.append(row)
-        print(f"{variant.name:22}" + "  ".join(cells(row)[1:]), flush=True)
+        print(f"{variant.name:28}" + "  ".join(cells(row)[1:]), flush=True)
     return rows
 
 
@@ -160,6 +160,8 @@ def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> It
     yield masked("masked dense 0.1", width, 0.1, "torch")
     yield growing("growing from 0.1", width, 0.1)
     yield replace(growing("growing, every 4th", width, 0.1, gather_every=4), steps=4)
+    blocks = growing("growing in blocks, every 4th", width, 0.1, 4, "block")
+    yield replace(blocks, steps=4)
     yield replace(growing("growing, bfloat16", width, 0.1), autocast=True)
 
 
@@ -177,11 +179,13 @@ def masked(
     return Variant(name, layer, lambda x: layer(x)[0], grow_prune.step, engine)
 
 
-def growing(name: str, width: int, density: float, gather_every: int = 1) -> Variant:
+def growing(
+    name: str, width: int, density: float, gather_every: int = 1, granularity: str = "weight"
+) -> Variant:
     """A layer in its growth phase: gradients of dormant connections are gathered, too."""
     layer = HLSTM(width, width, gate_hidden_sizes=(width,))
     grow = {"epochs": 1, "interval": 50, "fraction": 0.001, "gather_every": gather_every}
-    plan = Plan(seed_density=density, grow=grow)
+    plan = Plan(seed_density=density, granularity=granularity, grow=grow)
     return Variant(
         name, layer, lambda x: layer(x)[0], GrowPrune(layer, optimizer(layer), plan).step
     )

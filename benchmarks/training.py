@@ -1,7 +1,7 @@
 """Time of a whole training step (forward, backward, optimizer) of recurrent layers, by density.
 
     python benchmarks/training.py --threads 2 --out results/training
-    python benchmarks/training.py --width 512 --batch 16 --time 150 --repeats 5
+    python benchmarks/training.py --width 512 --batch 16 --time 150 --repeats 5 --only "blocks*"
 
 All variants of a shape run interleaved in one process, so that a busy machine slows them alike;
 figures are medians. "of nn.LSTM" compares rates, for nn.LSTM has fewer weights: FLOPs are three
@@ -19,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from growprune.nn import HLSTM
 from growprune.sparsity import GrowPrune, Plan
 
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.026)
+BASES = ("nn.LSTM", "HLSTM")  # that the others are compared with
 COLUMNS = ("variant", "ms/step", "GFLOP/s", "of nn.LSTM", "faster", "kept, MB")
 
 
@@ -93,9 +95,9 @@ def main() -> None:
     rows = []
     for width, batch, steps in itertools.product(args.width, args.batch, args.time):
         rows += measure(width, batch, steps, args)
-    if args.out:
-        write_figures(args.out / "training.json", args.threads, rows)
-        write_text(args.out / "training.md", report(rows, args.threads))
+        if args.out:  # after each shape, for all of them take a quarter of an hour
+            write_figures(args.out / "training.json", args.threads, rows)
+            write_text(args.out / "training.md", report(rows, args.threads))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -109,6 +111,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--slow", action="store_true", help="the plain loop and ragged batches, too"
     )
+    parser.add_argument(
+        "--only", nargs="+", default=["*"], help="variants of such names, as in 'blocks*'"
+    )
     parser.add_argument("--out", type=Path, help="folder for the figures and a table of them")
     return parser.parse_args()
 
@@ -116,7 +121,7 @@ def parse_arguments() -> argparse.Namespace:
 def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Time every variant at one shape, print the rows and return them."""
     x = torch.randn(steps, batch, width)
-    found = list(variants(width, steps, batch, args))
+    found = [v for v in variants(width, steps, batch, args) if v.name in BASES or wanted(v, args)]
     seconds = medians({v.name: partial(v.seconds, x) for v in found}, args.repeats)
     rates = {v.name: flops(v.layer, steps * batch) / seconds[v.name] / 1e9 for v in found}
     print(f"\ntime {steps}, batch {batch}, width {width}\n{'':28}" + "  ".join(COLUMNS[1:]))
@@ -136,6 +141,10 @@ def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> lis
         rows.append(row)
         print(f"{variant.name:28}" + "  ".join(cells(row)[1:]), flush=True)
     return rows
+
+
+def wanted(variant: Variant, args: argparse.Namespace) -> bool:
+    return any(fnmatchcase(variant.name, pattern) for pattern in args.only)
 
 
 def variants(width: int, steps: int, batch: int, args: argparse.Namespace) -> Iterator[Variant]:

@@ -3,15 +3,15 @@
     python benchmarks/flickr8k.py results/flickr8k/records/*.json --out results/flickr8k
 
 What `benchmarks/captioner_cells.py` and `benchmarks/captioning.py` left in the folder is told as
-well. Everything was chosen on the dev split. Where OUT/steps holds records of the trials of
-flickr8k-steps.toml, tables and a plot of dev scores follow.
+well. Everything was chosen on the dev split. Where OUT/merge-steps and OUT/steps hold records of the
+trials of flickr8k-merge-steps.toml and flickr8k-steps.toml, tables and plots of dev scores follow.
 """
 
 import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -46,6 +46,18 @@ STEPS = Steps(
     scored="CIDEr-D",
     weights="recurrent",
     counted="recurrent layers",
+    heading="What each step and each trick is worth without merging, in five epochs",
+)
+MERGE_STEPS = replace(
+    STEPS,
+    file=Path(__file__).with_name("flickr8k-merge-steps.toml"),
+    others=(),
+    curves={
+        "blocks of 16": ("density-0025", WHOLE, "density-020"),
+        "single connections": ("single",),
+    },
+    folder="merge-steps",
+    heading="What each step is worth in whole runs of neuraltalk-hlstm-merge",
 )
 
 Group = tuple[str, Sequence[Record]]
@@ -90,7 +102,8 @@ def main() -> None:
     for title, file in {"A step of the cell": "cells.md", "A caption": "latency.md"}.items():
         if (args.out / file).exists():
             parts.append(f"## {title}\n\n{(args.out / file).read_text(encoding='utf-8').strip()}")
-    text = "\n\n".join(parts) + "\n" + STEPS.sections(args.out)
+    text = "\n\n".join(parts) + "\n"
+    text += MERGE_STEPS.sections(args.out) + STEPS.sections(args.out)
     write_text(args.out / "README.md", text)
     print(text)
 

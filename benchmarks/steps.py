@@ -33,6 +33,8 @@ class Steps:
         scored: what it is, in words.
         weights: whose weights are told, "whole" or "recurrent".
         counted: whose these are, in words.
+        folder: where records lie, within that of all results; its plot is beside it.
+        heading: of the first section.
     """
 
     file: Path
@@ -43,35 +45,40 @@ class Steps:
     scored: str
     weights: str
     counted: str
+    folder: str = "steps"
+    heading: str = "What each step and each trick is worth"
 
     def sections(self, out: Path) -> str:
-        """Sections on the trials whose records lie in `out`/steps; nothing where there are none.
+        """Sections on the trials whose records lie in `out`; nothing where there are none.
 
         Raises:
             DataError: a record is not of a trial, or there are some, but none of the whole method.
             CheckpointError: a record is damaged.
         """
         search = read_search(self.file)
-        trials = self.read(search, out / "steps")
+        trials = self.read(search, out / self.folder)
         if not trials:
             return ""
         if WHOLE not in trials:
-            where = out / "steps"
-            raise DataError(f"{where}: nothing to compare with; copy {WHOLE}-seed0.json there")
+            raise DataError(
+                f"{out / self.folder}: nothing to compare with; copy {WHOLE}-seed0.json there"
+            )
         points = dict.fromkeys(chain(*self.curves.values()))
         alone = {WHOLE, *self.others, *points}
         changes = [name for name in search.trials if name not in alone]
         sections = [
-            "## What each step and each trick is worth",
+            f"## {self.heading}",
             self.table(search, trials, (WHOLE, *changes)),
             self.notes(search, trials),
-            "## Other networks with as many weights",
-            self.table(search, trials, (WHOLE, *self.others)),
-            "## Fewer and more connections",
-            self.table(search, trials, tuple(points)),
-            f"![{_capital(self.column)} against weights](steps.png)",
         ]
-        self.plot(trials, out / "steps.png")
+        if self.others:
+            sections.append("## Other networks with as many weights")
+            sections.append(self.table(search, trials, (WHOLE, *self.others)))
+        if trials.keys() & points.keys() - {WHOLE}:
+            sections.append("## Fewer and more connections")
+            sections.append(self.table(search, trials, tuple(points)))
+            sections.append(f"![{_capital(self.column)} against weights]({self.folder}.png)")
+            self.plot(trials, out / f"{self.folder}.png")
         return "\n" + "\n\n".join(sections) + "\n"
 
     def read(self, search: Search, folder: Path) -> Trials:
@@ -117,6 +124,7 @@ class Steps:
         dev = records[0].data.splits["dev"]
         size = f"{dev.images} images" if dev.images else f"{dev.utterances} utterances"
         common = " ".join(f"`{value}`" for value in search.set)
+        common = f" with {common}" if common else ""
         commits = _distinct(f"{(r.commit or '?')[:10]}{' changed' * r.dirty}" for r in records)
         machines = _distinct(f"{r.hardware.cpu}, {r.hardware.threads} thread(s)" for r in records)
         return "\n".join(
@@ -124,7 +132,7 @@ class Steps:
                 f"- {self.scored} of dev ({size}), greedy; in brackets the difference to "
                 f'"{WHOLE}". Several seeds: mean ± sample standard deviation.',
                 f"- Weights: active connections and biases of the {self.counted}.",
-                f"- Every trial: `{search.recipe}` with {common}, and what "
+                f"- Every trial: `{search.recipe}`{common}, and what "
                 f"benchmarks/{self.file.name} sets for it; commit {commits}; {machines}",
             )
         )

@@ -371,3 +371,14 @@ def test_what_cannot_be_run_is_one_line(tmp_path, capsys, monkeypatch):
         assert message in error
         assert error.count("\n") == 1
         path.write_text('recipe = "an4-lstm"\n[trials.a]\n')
+
+
+def test_the_trials_of_flickr8ks_merged_captioner_are_whole_runs_of_it(tmp_path):
+    found = search.read_search(SCRIPT.with_name("flickr8k-merge-steps.toml"))
+    runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
+    assert runs["whole"] == open_recipe("neuraltalk-hlstm-merge")
+    assert {recipe.training for recipe in runs.values()} == {runs["whole"].training}
+    for trial, recipe in runs.items():
+        share = {"density-0025": 0.025, "density-020": 0.2, "dense": 1.0}.get(trial, 0.0875)
+        assert final_densities(recipe.plan)[0] == share
+        assert recipe.plan.epochs in (0, 5, 14)  # a plan without an end is one for all epochs

@@ -237,7 +237,7 @@ def test_bench_times_every_part(place, tmp_path):
     run("bench", place / "gp.safetensors", "--steps", 3, "--rounds", 1, "--json", figures)
     rows = json.loads(figures.read_text())["rows"]
     parts = [row["part"] for row in rows if row["time"] == 1]
-    assert parts == ["image", "embedding", "recurrent.l0", "output", "whole model"]
+    assert parts == ["image", "embedding", "recurrent.l0", "output", "main network"]
     for row in rows:
         exact = {name: d for name, d in row["differences"].items() if "int8" not in name}
         assert max(exact.values()) < 1e-4

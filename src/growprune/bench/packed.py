@@ -36,7 +36,7 @@ class Part:
     """A node with weights as a network of its own, or the whole.
 
     Attributes:
-        name: of the node; `whole model`.
+        name: of the node; `whole model`, or `main network` where networks stand beside it.
         kind: of the node, such as `lstm`.
         packed: the network.
     """
@@ -107,7 +107,8 @@ def parts(packed: PackedModel) -> list[Part]:
     """Every node with matrices, in order, those of the networks beside it, and the whole."""
     networks = (*packed.parts.values(), packed)
     nodes = [part for network in networks for part in _nodes(network)]
-    return [*nodes, Part("whole model", "", replace(packed, parts={}))]
+    name = "main network" if packed.parts else "whole model"
+    return [*nodes, Part(name, "", replace(packed, parts={}))]
 
 
 def _nodes(packed: PackedModel) -> Iterator[Part]:

@@ -479,6 +479,7 @@ int main() {
     check_memory();
     const std::vector<int64_t> ragged = {20, 20, 17, 16, 3, 1}, long_one(40, 2);
     const std::vector<int64_t> for_two = {32, 32, 32, 31, 18, 1}, for_three(6, 47);
+    const std::vector<int64_t> wide(1, 256); // more lanes a step than gradients add up at once
     check_parts(for_two, 2, 2);
     check_parts(for_three, 3, 3);
     check_parts(for_three, 6, 3);
@@ -528,6 +529,10 @@ int main() {
         check_dropout(*kernels, long_one, 5);
         check_dropout(*kernels, for_two, 5);
         std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);
+    }
+    for (const Kernels *kernels : available_kernels()) {
+        Sample sample({{}, {}, {}, {}}, 0.3, wide, false, true);
+        check(*kernels, kernels->lanes.dense, sample, 2, 1, false);
     }
     std::printf("%d failed\n", failures);
     return failures ? 1 : 0;

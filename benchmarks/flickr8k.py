@@ -3,8 +3,9 @@
     python benchmarks/flickr8k.py results/flickr8k/records/*.json --out results/flickr8k
 
 What `benchmarks/captioner_cells.py` and `benchmarks/captioning.py` left in the folder is told as
-well. Everything was chosen on the dev split. Where OUT/merge-steps and OUT/steps hold records of the
-trials of flickr8k-merge-steps.toml and flickr8k-steps.toml, tables and plots of dev scores follow.
+well. Everything was chosen on the dev split. Where OUT/merge-steps and OUT/steps hold records of
+the trials of flickr8k-merge-steps.toml and flickr8k-steps.toml, tables and plots of dev scores
+follow.
 """
 
 import argparse

@@ -5,12 +5,12 @@
 
 All variants of a shape run interleaved in one process, so that a busy machine slows them alike;
 figures are medians. "of nn.LSTM" compares rates, for nn.LSTM has fewer weights: FLOPs are three
-times two per weight, sequence and step, counted for all connections, active or not. "faster" is the
-dense HLSTM's time over the variant's. Masked variants are grown-and-pruned layers: "sparse" on our
-kernels, with single connections or in "blocks" of 16, "masked dense" through torch, as other tools do. "growing" gathers the gradients of dormant
-connections at every step, or at every fourth; then the mean of four is told. "bfloat16" is under
-autocast, which rounds what is multiplied. Memory is what a layer keeps between its forward and its
-backward pass.
+times two per weight, sequence and step, counted for all connections, active or not. "faster" is
+the dense HLSTM's time over the variant's. Masked variants are grown-and-pruned layers: "sparse" on
+our kernels, with single connections or in "blocks" of 16, "masked dense" through torch, as other
+tools do. "growing" gathers the gradients of dormant connections at every step, or at every fourth;
+then the mean of four is told. "bfloat16" is under autocast, which rounds what is multiplied.
+Memory is what a layer keeps between its forward and its backward pass.
 """
 
 import argparse

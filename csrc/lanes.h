@@ -5,6 +5,8 @@
 // the other. Lanes come in multiples of LANES.
 #pragma once
 
+#include "matrix.h"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -18,9 +20,6 @@ constexpr int GROUP = 12;
 // Sparse rows whose connections are multiplied side by side: of a group those that have about the
 // same number.
 constexpr int BAND = 4;
-
-// Rows of a block, which has one column; as many rows of a matrix make a panel.
-constexpr int BLOCK_ROWS = 16;
 
 static constexpr int64_t whole_lanes(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -48,13 +47,13 @@ struct LaneMatrix {
     const float *values;
 };
 
-// Weights in blocks, the same columns for all rows of a panel. The last panel may have fewer rows; its
-// weights are zeros beyond.
+// Weights in blocks of PANEL rows by one column: all rows of a panel have the same columns. The last panel
+// may have fewer rows; its weights are zeros beyond.
 struct LaneBlocks {
     int rows;
     const int32_t *starts;  // blocks before each panel
     const int32_t *columns; // of each block, rising within a panel
-    const float *values;    // BLOCK_ROWS of each
+    const float *values;    // PANEL of each
 };
 
 // One step of the cells of some units. Gates are in the order i, f, g, o.

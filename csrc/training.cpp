@@ -195,10 +195,10 @@ bool Connections::same_as_above(int row) const {
 void Connections::find_blocks() {
     in_blocks_ = true;
     for (int row = 0; row < rows_ && in_blocks_; ++row)
-        in_blocks_ = row % BLOCK_ROWS == 0 || same_as_above(row);
+        in_blocks_ = row % PANEL == 0 || same_as_above(row);
     if (!in_blocks_) return;
     blocks_.starts.push_back(0);
-    for (int row = 0; row < rows_; row += BLOCK_ROWS) {
+    for (int row = 0; row < rows_; row += PANEL) {
         blocks_.columns.insert(blocks_.columns.end(),
                                by_row_.indices.begin() + by_row_.starts[row],
                                by_row_.indices.begin() + by_row_.starts[row + 1]);
@@ -220,7 +220,7 @@ std::pair<int, int> Connections::share(const Member &member) const {
         if (m == member.members) return rows_;
         const auto found = std::lower_bound(starts.begin(), starts.end(), all * m / member.members);
         const int row = static_cast<int>(found - starts.begin());
-        return in_blocks_ ? std::min<int>(rows_, whole(row, BLOCK_ROWS)) : row;
+        return in_blocks_ ? std::min<int>(rows_, whole(row, PANEL)) : row;
     };
     return {member.number ? until(member.number) : 0, until(member.number + 1)};
 }
@@ -257,7 +257,7 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
     const int places = weights.connections ? columns : dense.places(columns);
     size_t floats = 0;
     if (blocks_) {
-        floats = BLOCK_ROWS * blocks_->columns.size();
+        floats = PANEL * blocks_->columns.size();
     } else if (weights.connections) {
         bands_ = &weights.connections->bands(transposed, parts);
         floats = bands_->indices.size();
@@ -272,7 +272,7 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
         LaneMatrix matrix = {parts[i], places, nullptr, nullptr, nullptr, nullptr, nullptr};
         if (blocks_) {
             const int rows = transposed ? weights.rows : parts[i];
-            block_parts_.push_back({rows, blocks_->starts.data() + first_rows_[i] / BLOCK_ROWS,
+            block_parts_.push_back({rows, blocks_->starts.data() + first_rows_[i] / PANEL,
                                     blocks_->columns.data(), memory_.data()});
         } else if (bands_) {
             matrix.starts = bands_->starts.data() + bands_->first[i];
@@ -291,7 +291,7 @@ LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<in
 const Connections::Blocks *LaneWeights::usable_blocks(const Weights &weights, bool transposed,
                                                       const std::vector<int> &first_rows) {
     if (!weights.connections) return nullptr;
-    const auto begins_panel = [](int row) { return row % BLOCK_ROWS == 0; };
+    const auto begins_panel = [](int row) { return row % PANEL == 0; };
     const bool fit = transposed || std::all_of(first_rows.begin(), first_rows.end(), begins_panel);
     return fit ? weights.connections->blocks() : nullptr;
 }
@@ -345,12 +345,12 @@ void LaneWeights::fill_bands(const Member &member) {
 }
 
 void LaneWeights::fill_blocks(const Member &member) {
-    const auto [begin, end] = member.share(weights_.rows, BLOCK_ROWS);
-    for (int row = begin; row < end; row += BLOCK_ROWS) {
-        const int64_t first = blocks_->starts[row / BLOCK_ROWS];
-        const int count = static_cast<int>(blocks_->starts[row / BLOCK_ROWS + 1] - first);
-        kernels_.transpose(weights_.data + first * BLOCK_ROWS, count, std::min(BLOCK_ROWS, end - row),
-                           count, memory_.data() + first * BLOCK_ROWS, BLOCK_ROWS);
+    const auto [begin, end] = member.share(weights_.rows, PANEL);
+    for (int row = begin; row < end; row += PANEL) {
+        const int64_t first = blocks_->starts[row / PANEL];
+        const int count = static_cast<int>(blocks_->starts[row / PANEL + 1] - first);
+        kernels_.transpose(weights_.data + first * PANEL, count, std::min(PANEL, end - row),
+                           count, memory_.data() + first * PANEL, PANEL);
     }
 }
 

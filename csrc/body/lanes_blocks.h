@@ -5,55 +5,55 @@
 namespace growprune::KERNEL_PATH {
 
 // Rows of a panel that are in registers together.
-constexpr int PANEL_ROWS = REGISTERS == 32 ? BLOCK_ROWS : BLOCK_ROWS / 2;
+constexpr int TOGETHER = REGISTERS == 32 ? PANEL : PANEL / 2;
 
 // Columns whose gradients are computed together, and lanes that have sums of their own: so many sums that
 // none waits for another.
-constexpr int BLOCK_COLUMNS = WIDTH == 16 ? 8 : REGISTERS / 2 * WIDTH / BLOCK_ROWS;
+constexpr int BLOCK_COLUMNS = WIDTH == 16 ? 8 : REGISTERS / 2 * WIDTH / PANEL;
 constexpr int BLOCK_LANES = WIDTH == 16 ? 2 : 1;
 
-// PANEL_ROWS of a panel, from `row`; those from `begin` to `end` are wanted, or all.
+// TOGETHER of a panel, from `row`; those from `begin` to `end` are wanted, or all.
 template <bool all>
 INLINE void block_lanes(const LaneProduct<LaneBlocks> &p, int row, int begin, int end, int lane) {
     const auto wanted = [&](int r) { return all || (row + r >= begin && row + r < end); };
-    Vec sums[PANEL_ROWS] = {};
-    UNROLL for (int r = 0; r < PANEL_ROWS; ++r)
+    Vec sums[TOGETHER] = {};
+    UNROLL for (int r = 0; r < TOGETHER; ++r)
         if (wanted(r)) sums[r] = p.first(row + r, lane);
-    const int32_t *starts = p.W.starts + row / BLOCK_ROWS, *last = p.W.columns + starts[1];
+    const int32_t *starts = p.W.starts + row / PANEL, *last = p.W.columns + starts[1];
     const float *x = p.x.data + lane;
-    const float *weights = p.W.values + int64_t{BLOCK_ROWS} * starts[0] + row % BLOCK_ROWS;
+    const float *weights = p.W.values + int64_t{PANEL} * starts[0] + row % PANEL;
     for (const int32_t *column = p.W.columns + starts[0]; column < last; ++column) {
         const Vec in = vector_at(x + *column * p.x.stride);
-        UNROLL for (int r = 0; r < PANEL_ROWS; ++r) sums[r] += in * weights[r];
-        weights += BLOCK_ROWS;
+        UNROLL for (int r = 0; r < TOGETHER; ++r) sums[r] += in * weights[r];
+        weights += PANEL;
     }
-    UNROLL for (int r = 0; r < PANEL_ROWS; ++r)
+    UNROLL for (int r = 0; r < TOGETHER; ++r)
         if (wanted(r)) put_vector(sums[r], p.y.unit(row + r) + lane);
 }
 
 void block_product(const LaneBlocks &W, int begin, int end, LaneArray x, const float *bias,
                    bool accumulate, LaneArray y, int lanes) {
     const LaneProduct<LaneBlocks> p = {W, x, y, bias, accumulate};
-    for (int row = begin / PANEL_ROWS * PANEL_ROWS; row < end; row += PANEL_ROWS) {
-        const bool all = row >= begin && row + PANEL_ROWS <= end;
+    for (int row = begin / TOGETHER * TOGETHER; row < end; row += TOGETHER) {
+        const bool all = row >= begin && row + TOGETHER <= end;
         for (int lane = 0; lane < lanes; lane += WIDTH)
             all ? block_lanes<true>(p, row, begin, end, lane)
                 : block_lanes<false>(p, row, begin, end, lane);
     }
 }
 
-// What PANEL_ROWS, from `row`, add to the columns of blocks `first` to `last`.
+// What TOGETHER, from `row`, add to the columns of blocks `first` to `last`.
 INLINE void block_lanes_back(const LaneBlocks &W, int row, const int32_t *first, const int32_t *last,
                              LaneArray x, LaneArray y, int lane) {
-    Vec rows[PANEL_ROWS] = {};
+    Vec rows[TOGETHER] = {};
     const int live = W.rows - row;
-    UNROLL for (int r = 0; r < PANEL_ROWS; ++r)
-        if (live >= PANEL_ROWS || r < live) rows[r] = vector_at(x.unit(row + r) + lane);
-    const float *weights = W.values + (first - W.columns) * BLOCK_ROWS + row % BLOCK_ROWS;
-    for (const int32_t *column = first; column < last; ++column, weights += BLOCK_ROWS) {
+    UNROLL for (int r = 0; r < TOGETHER; ++r)
+        if (live >= TOGETHER || r < live) rows[r] = vector_at(x.unit(row + r) + lane);
+    const float *weights = W.values + (first - W.columns) * PANEL + row % PANEL;
+    for (const int32_t *column = first; column < last; ++column, weights += PANEL) {
         float *to = y.unit(*column) + lane;
         Vec sums[2] = {vector_at(to)};
-        UNROLL for (int r = 0; r < PANEL_ROWS; ++r) sums[r % 2] += rows[r] * weights[r];
+        UNROLL for (int r = 0; r < TOGETHER; ++r) sums[r % 2] += rows[r] * weights[r];
         put_vector(sums[0] + sums[1], to);
     }
 }
@@ -71,8 +71,8 @@ INLINE const int32_t *not_before(int column, const int32_t *first, const int32_t
 void block_product_back(const LaneBlocks &W, int begin, int end, LaneArray x, LaneArray y, int lanes) {
     for (int u = begin; u < end; ++u)
         for (int lane = 0; lane < lanes; lane += WIDTH) put_vector(Vec{}, y.unit(u) + lane);
-    for (int row = 0; row < W.rows; row += PANEL_ROWS) {
-        const int32_t *starts = W.starts + row / BLOCK_ROWS, *stop = W.columns + starts[1];
+    for (int row = 0; row < W.rows; row += TOGETHER) {
+        const int32_t *starts = W.starts + row / PANEL, *stop = W.columns + starts[1];
         const int32_t *first = not_before(begin, W.columns + starts[0], stop);
         const int32_t *last = not_before(end, first, stop);
         for (int lane = 0; lane < lanes; lane += WIDTH)
@@ -85,25 +85,25 @@ void block_product_back(const LaneBlocks &W, int begin, int end, LaneArray x, La
 template <int COLUMNS>
 INLINE void block_sums(const int32_t *columns, int count, int first, const float *turned, int rows,
                        LaneArray x, int lanes, float *out) {
-    constexpr int N = BLOCK_ROWS / WIDTH;
+    constexpr int N = PANEL / WIDTH;
     const float *units[COLUMNS];
     for (int j = 0; j < COLUMNS; ++j)
         units[j] = x.unit(columns[first + j < count ? first + j : count - 1]);
     Pack<N> sums[COLUMNS][BLOCK_LANES] = {};
     for (int lane = 0; lane < lanes; lane += BLOCK_LANES)
         UNROLL for (int l = 0; l < BLOCK_LANES; ++l) {
-            const Pack<N> delta = load<N>(turned + (lane + l) * BLOCK_ROWS);
+            const Pack<N> delta = load<N>(turned + (lane + l) * PANEL);
             UNROLL for (int j = 0; j < COLUMNS; ++j)
                 add_product(sums[j][l], delta, units[j][lane + l]);
         }
-    float by_column[COLUMNS][BLOCK_ROWS], by_row[BLOCK_ROWS][COLUMNS];
+    float by_column[COLUMNS][PANEL], by_row[PANEL][COLUMNS];
     UNROLL for (int j = 0; j < COLUMNS; ++j) {
         UNROLL for (int l = 1; l < BLOCK_LANES; ++l) sums[j][0] = sums[j][0] + sums[j][l];
         store(sums[j][0], by_column[j]);
     }
-    lane_transpose(by_column[0], BLOCK_ROWS, COLUMNS, BLOCK_ROWS, by_row[0], COLUMNS);
-    if (rows == BLOCK_ROWS && first + COLUMNS <= count) {
-        for (int r = 0; r < BLOCK_ROWS; ++r)
+    lane_transpose(by_column[0], PANEL, COLUMNS, PANEL, by_row[0], COLUMNS);
+    if (rows == PANEL && first + COLUMNS <= count) {
+        for (int r = 0; r < PANEL; ++r)
             for (int j = 0; j < COLUMNS; ++j) out[r * count + first + j] += by_row[r][j];
         return;
     }
@@ -123,16 +123,16 @@ void block_panel_dots(const int32_t *columns, int count, const float *turned, in
 
 void block_dots(const LaneBlocks &W, int begin, int end, LaneArray delta, LaneArray x, int lanes,
                 float *out) {
-    for (int row = begin; row < end; row += BLOCK_ROWS) {
-        const int rows = end - row < BLOCK_ROWS ? end - row : BLOCK_ROWS;
-        const int32_t *starts = W.starts + row / BLOCK_ROWS;
+    for (int row = begin; row < end; row += PANEL) {
+        const int rows = end - row < PANEL ? end - row : PANEL;
+        const int32_t *starts = W.starts + row / PANEL;
         for (int lane = 0; lane < lanes && starts[0] < starts[1]; lane += GRADIENT_LANES) {
             const int some = lanes - lane < GRADIENT_LANES ? lanes - lane : GRADIENT_LANES;
-            float turned[GRADIENT_LANES * BLOCK_ROWS];
-            if (rows < BLOCK_ROWS) __builtin_memset(turned, 0, sizeof(turned));
-            lane_transpose(delta.unit(row) + lane, delta.stride, rows, some, turned, BLOCK_ROWS);
+            float turned[GRADIENT_LANES * PANEL];
+            if (rows < PANEL) __builtin_memset(turned, 0, sizeof(turned));
+            lane_transpose(delta.unit(row) + lane, delta.stride, rows, some, turned, PANEL);
             block_panel_dots(W.columns + starts[0], starts[1] - starts[0], turned, rows,
-                             x.at_lane(lane), some, out + int64_t{BLOCK_ROWS} * starts[0]);
+                             x.at_lane(lane), some, out + int64_t{PANEL} * starts[0]);
         }
     }
 }

@@ -46,7 +46,7 @@ struct Matrix2 {
         if (density == 1) return;
         std::vector<uint8_t> mask(values.size());
         for (size_t i = 0; i < mask.size(); ++i) {
-            mask[i] = blocks && i / columns % BLOCK_ROWS ? mask[i - columns]
+            mask[i] = blocks && i / columns % PANEL ? mask[i - columns]
                                                          : std::bernoulli_distribution(density)(generator);
             if (!mask[i]) values[i] = 0;
         }

@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,23 @@ def test_a_page_has_the_steps_by_cell_weights_and_images(tmp_path, monkeypatch):
     assert f"{whole}\n| density-020 |  | 0 | 120 k | 0.430 (+0.030) |" in text
     assert "- CIDEr-D of dev (1000 images), greedy" in text
     assert "![Dev CIDEr-D against weights](steps.png)" in text
+
+
+def test_trials_without_curves_have_a_table_and_no_plot(tmp_path):
+    file = tmp_path / "trials.toml"
+    file.write_text(TRIALS)
+    found = replace(flickr8k.MERGE_STEPS, file=file)
+    assert found.sections(tmp_path) == ""
+    (tmp_path / "merge-steps").mkdir()
+    run = steps.open_runs(steps.read_search(file), tmp_path)[0]
+    recipe = run.recipe.model_dump(mode="json")
+    made = record(recipe.pop("name"), 0, 50_000, {"dev": 0.4}, **recipe)
+    (tmp_path / "merge-steps/whole-seed0.json").write_text(made.model_dump_json())
+    text = found.sections(tmp_path)
+    assert re.findall("^##.*", text, re.MULTILINE) == [f"## {found.heading}"]
+    assert "| whole | everything | 0 | 50.0 k | 0.400 |" in text
+    assert "- Every trial: `neuraltalk-hlstm-small`, and what" in text
+    assert not (tmp_path / "merge-steps.png").exists()
 
 
 STUB = """#!/bin/sh

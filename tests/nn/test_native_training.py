@@ -255,6 +255,23 @@ def test_blocks_are_told_from_single_connections(rows):
             mask[row, 4] ^= True
 
 
+@pytest.mark.parametrize(
+    ("granularity", "density", "pays", "pays_rounded"),
+    [
+        ("weight", 0.1, True, True),
+        ("weight", 0.3, True, False),
+        ("weight", 0.5, False, False),
+        ("block", 0.3, True, True),
+        ("block", 0.5, True, False),
+        ("block", 0.8, False, False),
+    ],
+)
+def test_dense_products_are_made_where_they_are_faster(granularity, density, pays, pays_rounded):
+    layer, _ = seeded(density, granularity)
+    found = (_native.worthwhile(layer.weight_hh_l0, rounded) for rounded in (False, True))
+    assert [active is not None for active in found] == [pays, pays_rounded]
+
+
 def test_growth_sees_the_gradients_of_dormant_connections(engine):
     layer, grow_prune = seeded(0.1, grow={"epochs": 1, "interval": 3, "fraction": 0.1})
     x = torch.randn(7, 19, 24)

@@ -13,12 +13,12 @@ import numpy as np
 
 from growprune.errors import GrowPruneError
 from growprune.native.paths import chosen, kernel
+from growprune.native.reference import PANEL
 
 FORCE = "GROWPRUNE_TRAINING"
 ENGINES = ("native", "torch")
 FORCE_PRODUCTS = "GROWPRUNE_TRAINING_PRODUCTS"
 PRODUCTS = ("float32", "bfloat16")
-BLOCK_ROWS = 16
 _NOTE = "_growprune_active"
 
 
@@ -47,8 +47,8 @@ class ActiveConnections:
     @cached_property
     def in_blocks(self) -> bool:
         """Whether they lie in blocks of 16 rows, counted from the first, by one column."""
-        whole = len(self._mask) // BLOCK_ROWS * BLOCK_ROWS
-        panels = self._mask[:whole].reshape(-1, BLOCK_ROWS, self._mask.shape[1])
+        whole = len(self._mask) // PANEL * PANEL
+        panels = self._mask[:whole].reshape(-1, PANEL, self._mask.shape[1])
         last = self._mask[whole:]
         return bool((panels == panels[:, :1]).all() and (last == last[:1]).all())
 

@@ -437,9 +437,8 @@ def worthwhile(weight: Tensor, rounded: bool = False) -> training.ActiveConnecti
 
 def cost(active: training.ActiveConnections) -> float:
     """The time of products with these connections alone where the dense ones take 1."""
-    if active.density > BLOCKS_BELOW:
-        return active.density / SPARSE_BELOW
-    return active.density / (BLOCKS_BELOW if active.in_blocks else SPARSE_BELOW)
+    blocks = active.density <= BLOCKS_BELOW and active.in_blocks
+    return active.density / (BLOCKS_BELOW if blocks else SPARSE_BELOW)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

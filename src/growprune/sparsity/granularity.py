@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK_ROWS = 16
+from growprune.native import PANEL
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def tiling(granularity: str, rows: int, columns: int) -> Tiling:
     """The tiling of a `rows` x `columns` matrix by "weight", "block", "row" or "column"."""
     tiles = {
         "weight": (1, 1),
-        "block": (BLOCK_ROWS, 1),
+        "block": (PANEL, 1),
         "row": (1, columns),
         "column": (rows, 1),
     }

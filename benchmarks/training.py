@@ -10,11 +10,13 @@ the dense HLSTM's time over the variant's. Masked variants are grown-and-pruned 
 our kernels, with single connections or in "blocks" of 16, "masked dense" through torch, as other
 tools do. "growing" gathers the gradients of dormant connections at every step, or at every fourth;
 then the mean of four is told. "bfloat16" is under autocast, which rounds what is multiplied.
-Memory is what a layer keeps between its forward and its backward pass.
+Memory is what a layer keeps between its forward and its backward pass. Other shapes that OUT holds
+already stay, so that a disturbed one can be taken anew.
 """
 
 import argparse
 import itertools
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -92,9 +94,11 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     print(describe(args.threads))
-    rows = []
+    found = args.out / "training.json" if args.out else None
+    rows = json.loads(found.read_text())["rows"] if found and found.exists() else []
     for width, batch, steps in itertools.product(args.width, args.batch, args.time):
-        rows += measure(width, batch, steps, args)
+        rows = [row for row in rows if shape(row) != (width, batch, steps)]
+        rows = sorted(rows + measure(width, batch, steps, args), key=shape)
         if args.out:  # after each shape, for all of them take a quarter of an hour
             write_figures(args.out / "training.json", args.threads, rows)
             write_text(args.out / "training.md", report(rows, args.threads))
@@ -116,6 +120,10 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="folder for the figures and a table of them")
     return parser.parse_args()
+
+
+def shape(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["width"], row["batch"], row["time"]
 
 
 def measure(width: int, batch: int, steps: int, args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -216,8 +216,15 @@ struct BoundTape {
     Nested hidden;
 
     Tape view() const {
-        return {record_of(x), per_stage(scales), record_of(h_before), record_of(c_before),
-                records_of(gates), per_stage(hidden)};
+        const Tape tape = {record_of(x),        per_stage(scales), record_of(h_before),
+                           record_of(c_before), records_of(gates), per_stage(hidden)};
+        std::vector<Record> written = tape.gates;
+        for (const auto &gate : tape.hidden) written.insert(written.end(), gate.begin(), gate.end());
+        for (const Record &one : {tape.h_before, tape.c_before}) written.push_back(one);
+        for (const Record &one : written)
+            if (tape.h_before && (reinterpret_cast<uintptr_t>(one.data) % 64 || one.lanes % LANES))
+                throw nb::value_error("a tape's lanes must lie on cache lines");
+        return tape;
     }
 };
 

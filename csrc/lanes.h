@@ -59,7 +59,7 @@ struct LaneBlocks {
 // One step of the cells of some units. Gates are in the order i, f, g, o.
 struct LaneCell {
     LaneArray sums[4];  // of the gates
-    LaneArray gates[4]; // the tape: gates, and both states before; null if it is not kept
+    LaneArray gates[4]; // the tape, on cache lines: gates, and both states before; null if not kept
     LaneArray h_before, c_before;
     LaneArray h, c, new_h; // the states, c in place
     int lanes;             // of the step
@@ -123,7 +123,7 @@ struct LaneKernels {
                                int lanes);
     void (*cell)(const LaneCell &step, int begin, int end);
     void (*cell_back)(const LaneCellBack &step, int begin, int end);
-    // near and tape = leaky_relu(sums) * scales; scales and tape may be null.
+    // near and tape = leaky_relu(sums) * scales; scales and tape may be null, the tape is on cache lines.
     void (*activate)(LaneArray sums, float slope, LaneArray scales, LaneArray near, LaneArray tape,
                      int begin, int end, int lanes);
     // gradient, in place, and delta = gradient * scales * slope of what became `value`.

@@ -421,15 +421,12 @@ int64_t Batch::chunk_lanes() const {
     return parts_.back().first_chunk_lane + parts_.back().most_chunk_lanes();
 }
 
-void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
-                   const Member &member) {
-    const auto [begin, end] = member.share(to.units, LANES);
-    for (int t = 0; t < steps.count(); ++t) {
-        const LaneArray step = steps.of(to, t);
-        transpose_in(kernels, steps, t, rows, to.units, {begin, end}, step);
-        for (int u = begin; u < end; ++u)
-            std::fill(step.unit(u) + steps.live[t], step.unit(u) + steps.lanes[t], 0.0f);
-    }
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, int t, const float *rows,
+                   Record to, std::pair<int, int> some) {
+    const LaneArray step = steps.of(to, t);
+    transpose_in(kernels, steps, t, rows, to.units, some, step);
+    for (int u = some.first; u < some.second; ++u)
+        std::fill(step.unit(u) + steps.live[t], step.unit(u) + steps.lanes[t], 0.0f);
 }
 
 void draw_dropout(const Kernels &kernels, const Steps &steps, uint64_t seed, float keep, Record to,
@@ -526,11 +523,13 @@ struct TrainingLayer::Forward {
                 steps.of(Record{x_places.data(), dense.places(tape.x.units), tape.x.lanes}, t)};
     }
 
-    void inputs(const float *x, const Member &member) {
-        rows_to_lanes(kernels, steps, x, tape.x, member);
+    // From rows to lanes, just before the piece is multiplied; a member's share of the units.
+    void lay_inputs(const Piece &piece, const float *x, const Member &member) {
         const auto [begin, end] = member.share(tape.x.units, LANES);
-        for (int t = 0; t < steps.count(); ++t)
+        for (int t = piece.first_step; t < piece.end_step; ++t) {
+            rows_to_lanes(kernels, steps, t, x, tape.x, {begin, end});
             lay_places(dense, x_of(t), begin, end, steps.lanes[t]);
+        }
     }
 
     // What the inputs of a piece add to the first stage. A member computes the sums that it goes on
@@ -594,14 +593,18 @@ struct TrainingLayer::Forward {
              const Member &member) {
         const int H = layer.hidden();
         const std::pair<int, int> own = member.share(H, GROUP);
-        inputs(x, member);
+        if (steps.count()) lay_inputs(steps.piece_of(steps.at(0)), x, member);
         transpose_in(kernels, steps, 0, h0, H, own, before(0).exact);
         lay_places(dense, before(0), own.first, own.second, all);
         transpose_in(kernels, steps, 0, c0, H, own, c.array(all));
         member.wait();
         for (int i = 0; i < steps.count(); ++i) {
             const int t = steps.at(i);
-            if (steps.begins(steps.piece_of_step, i)) add_inputs(steps.piece_of(t), bias, member);
+            if (steps.begins(steps.piece_of_step, i)) {
+                add_inputs(steps.piece_of(t), bias, member);
+                // All wait once a step at least, so that the next piece lies there in time.
+                if (const Piece *next = steps.piece_after(t)) lay_inputs(*next, x, member);
+            }
             hidden_layers(i, later_biases, member);
             cell(i, member);
             transpose_out(kernels, steps, t, after(i).exact, outputs, H, own);

@@ -174,6 +174,11 @@ struct Steps {
                       : LaneArray{};
     }
     const Piece &piece_of(int step) const { return pieces[piece_of_step[step]]; }
+    // The piece that is computed after that of the step; null after the last.
+    const Piece *piece_after(int step) const {
+        const int next = piece_of_step[step] + (reverse ? -1 : 1);
+        return next < 0 || next == static_cast<int>(pieces.size()) ? nullptr : &pieces[next];
+    }
     // What has the lanes of a step's piece, at the step.
     LaneArray in_piece(const Lines &lines, int step) const {
         const Piece &piece = piece_of(step);
@@ -295,10 +300,9 @@ class TrainingLayer {
     float slope_;
 };
 
-// From rows (one a sequence and step) to lanes, zeros where there is no sequence; units in the
-// member's share.
-void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, const float *rows, Record to,
-                   const Member &member);
+// From rows (one a sequence and step) to lanes, zeros where there is no sequence; some units of a step.
+void rows_to_lanes(const LaneKernels &kernels, const Steps &steps, int t, const float *rows,
+                   Record to, std::pair<int, int> some);
 
 // Dropout's factors of all the units of a hidden layer, drawn by LaneKernels::dropout; those of steps
 // in the member's share.

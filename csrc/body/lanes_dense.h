@@ -28,6 +28,16 @@ INLINE Vec vector_at(const float *from) { return *reinterpret_cast<const LooseVe
 
 INLINE void put_vector(Vec v, float *to) { *reinterpret_cast<LooseVec *>(to) = v; }
 
+// The same for what is not read soon: where a vector is a cache line, it goes past the caches, which need
+// not fetch the line first. `settle` lets other threads see it.
+#if defined(__AVX512F__)
+INLINE void stream_vector(Vec v, float *to) { _mm512_stream_ps(to, reinterpret_cast<__m512>(v)); }
+INLINE void settle() { _mm_sfence(); }
+#else
+INLINE void stream_vector(Vec v, float *to) { put_vector(v, to); }
+INLINE void settle() {}
+#endif
+
 // Floats as they are.
 struct Exact {
     static constexpr int NUMBERS = 1;

@@ -156,14 +156,15 @@ void lane_cell(const LaneCell &s, int begin, int end) {
             put_vector(chosen(alive, new_c, c), at(s.c));
             put_vector(chosen(alive, o * tanh_c, h), at(s.new_h));
             if (!s.h_before) continue;
-            put_vector(h, at(s.h_before));
-            put_vector(c, at(s.c_before));
-            put_vector(i, at(s.gates[0]));
-            put_vector(f, at(s.gates[1]));
-            put_vector(g, at(s.gates[2]));
-            put_vector(o, at(s.gates[3]));
+            stream_vector(h, at(s.h_before));
+            stream_vector(c, at(s.c_before));
+            stream_vector(i, at(s.gates[0]));
+            stream_vector(f, at(s.gates[1]));
+            stream_vector(g, at(s.gates[2]));
+            stream_vector(o, at(s.gates[3]));
         }
     }
+    settle(); // also what `lane_activate` has streamed: a step ends here
 }
 
 // What the step before left on the tape, for the next step backwards. The processor foresees by itself
@@ -205,7 +206,7 @@ void lane_activate(LaneArray sums, float slope, LaneArray scales, LaneArray near
             Vec a = leaky_relu(Pack<1>{{vector_at(sums.unit(u) + lane)}}, slope).part[0];
             if (scales) a *= vector_at(scales.unit(u) + lane);
             put_vector(a, near.unit(u) + lane);
-            if (tape) put_vector(a, tape.unit(u) + lane);
+            if (tape) stream_vector(a, tape.unit(u) + lane);
         }
 }
 

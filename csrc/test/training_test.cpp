@@ -291,11 +291,10 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
             tape.hidden.back().push_back(room.record(gate[s], lanes));
             if (s) deltas.stages.back().push_back(room.record(gate[s], delta_lanes));
             tape.scales.back().push_back(room.record(gate[s], lanes));
-            together(threads, [&](const Member &member) {
-                for (const Steps &steps : batch.parts())
-                    rows_to_lanes(kernels.lanes, steps, sample.scales[stage].data(),
-                                  tape.scales.back().back(), member);
-            });
+            for (const Steps &steps : batch.parts())
+                for (int t = 0; t < steps.count(); ++t)
+                    rows_to_lanes(kernels.lanes, steps, t, sample.scales[stage].data(),
+                                  tape.scales.back().back(), {0, gate[s]});
         }
     }
     const TrainingLayer layer(kernels, dense, sample.matrices[0].weights(),

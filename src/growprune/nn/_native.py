@@ -210,7 +210,7 @@ class Pass:
         dh, dc = torch.empty_like(dlast_h), torch.empty_like(dlast_c)
         ready = self._layer.backward(
             self._batch,
-            _array(doutputs),
+            _array(self._rows(doutputs)),
             _array(dlast_h),
             _array(dlast_c),
             self._bound(tape, True),
@@ -284,6 +284,12 @@ class Pass:
         lanes = self._room(width, self._lanes)
         self._batch.dropout(self._path, seed, keep, _array(lanes), self.threads)
         return lanes
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """The matrix with its rows in a row, in kept memory if it has to be copied."""
+        if tensor.is_contiguous():
+            return tensor
+        return self._room(*tensor.shape).copy_(tensor)
 
     def _room(self, units: int, lanes: int) -> Tensor:
         """Memory that is kept for the next pass, (units, lanes)."""

@@ -8,13 +8,6 @@ here=$(dirname "$0")
 growprune train neuraltalk-lstm --data "$1" --features "$2" --out runs/flickr8k/unrewarded-lstm-seed1 \
     --seed 1 --resume --set training.epochs=10 --set loss.self_critical_epochs=0 \
     --set training.optimizer.final_epochs=0  # teaches one of them
-for seed in 0 1 2; do  # benchmarks/flickr8k.sh may have trained these already
-    run=runs/flickr8k/neuraltalk-hlstm-merge-seed$seed whole=runs/flickr8k-merge-steps/whole-seed$seed
-    if test -e "$run/record.json" && ! test -e "$whole"; then
-        mkdir -p "${whole%/*}"
-        cp -r "$run" "$whole"
-    fi
-done
 for trials in merge-steps steps; do
     python "$here/search.py" "$here/flickr8k-$trials.toml" --data "$1" --features "$2" \
         --out "runs/flickr8k-$trials" --jobs "$3"

@@ -376,8 +376,12 @@ def test_what_cannot_be_run_is_one_line(tmp_path, capsys, monkeypatch):
 def test_the_trials_of_flickr8ks_merged_captioner_are_whole_runs_of_it(tmp_path):
     found = search.read_search(SCRIPT.with_name("flickr8k-merge-steps.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    assert runs["whole"] == open_recipe("neuraltalk-hlstm-merge")
-    assert {recipe.training for recipe in runs.values()} == {runs["whole"].training}
+    shorter = ("training.epochs=14", "plan.shift.epochs=10")
+    chosen = open_recipe("neuraltalk-hlstm-merge", shorter)
+    assert {recipe.training for recipe in runs.values()} == {chosen.training}
+    assert runs["whole"].model == chosen.model
+    assert runs["whole"].plan == open_recipe("neuraltalk-hlstm-small").plan
+    assert runs["sparse-seed"] == chosen
     for trial, recipe in runs.items():
         share = {"density-0025": 0.025, "density-020": 0.2, "dense": 1.0}.get(trial, 0.0875)
         assert final_densities(recipe.plan)[0] == share

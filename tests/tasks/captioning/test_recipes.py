@@ -29,13 +29,15 @@ GROWN = [
 
 
 def cost_of(name):
-    """Weights and FLOPs of a recipe once its plan has run, with nothing learnt."""
+    """Weights and FLOPs of a recipe pruned from all that may grow, with nothing learnt."""
     recipe = open_recipe(name)
     torch.manual_seed(0)
     model = CaptionModel(recipe.model, WIDTH, WORDS)
     masks = {}
     if recipe.plan is not None:
-        grow_prune = GrowPrune(model, torch.optim.Adam(model.parameters()), recipe.plan)
+        most = recipe.plan.grow.max_density or recipe.plan.seed_density
+        plan = recipe.plan.model_copy(update={"seed_density": most})
+        grow_prune = GrowPrune(model, torch.optim.Adam(model.parameters()), plan)
         for _ in range(recipe.plan.epochs):
             grow_prune.end_epoch(0.0)
         masks = grow_prune.masks

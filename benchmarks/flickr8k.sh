@@ -15,7 +15,7 @@ shift 3
 here=$(dirname "$0")
 recipes=${RECIPES:-neuraltalk-lstm neuraltalk-lstm-2 neuraltalk-lstm-3 neuraltalk-hlstm \
 neuraltalk-hlstm-gp neuraltalk-hlstm-small neuraltalk-hlstm-tiny neuraltalk-lstm-merge neuraltalk-hlstm-merge \
-neuraltalk-hlstm-tiny-merge}
+neuraltalk-hlstm-tiny-merge neuraltalk-hlstm-large}
 unrewarded="unrewarded-lstm-seed1 unrewarded-lstm-seed2"
 mkdir -p "$out"
 taught=

@@ -107,6 +107,7 @@ def photographs(real_data, tmp_path_factory):
         "neuraltalk-lstm-merge",
         "neuraltalk-hlstm-merge",
         "neuraltalk-hlstm-tiny-merge",
+        "neuraltalk-hlstm-large",
     ],
 )
 def test_a_recipe_is_trained_on_photographs_and_packed(photographs, tmp_path, name):

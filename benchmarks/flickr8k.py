@@ -58,7 +58,7 @@ MERGE_STEPS = replace(
         "single connections": ("single",),
     },
     folder="merge-steps",
-    heading="What each step is worth in whole runs of neuraltalk-hlstm-merge",
+    heading="What each step is worth in 14 epochs of neuraltalk-hlstm-merge",
 )
 
 Group = tuple[str, Sequence[Record]]

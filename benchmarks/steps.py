@@ -123,7 +123,8 @@ class Steps:
         records = list(chain(*trials.values()))
         dev = records[0].data.splits["dev"]
         size = f"{dev.images} images" if dev.images else f"{dev.utterances} utterances"
-        common = " ".join(f"`{value}`" for value in search.set)
+        settings = (" ".join(value.split()) for value in search.set)  # on one line each
+        common = " ".join(f"`{setting}`" for setting in settings)
         common = f" with {common}" if common else ""
         commits = _distinct(f"{(r.commit or '?')[:10]}{' changed' * r.dirty}" for r in records)
         machines = _distinct(f"{r.hardware.cpu}, {r.hardware.threads} thread(s)" for r in records)

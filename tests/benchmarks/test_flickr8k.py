@@ -121,6 +121,8 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
 
 TRIALS = """
 recipe = "neuraltalk-hlstm-small"
+set = ['''training.average_epochs =
+    0''']
 [trials.whole]
 summary = "everything"
 [trials.density-020]
@@ -165,7 +167,8 @@ def test_trials_without_curves_have_a_table_and_no_plot(tmp_path):
     text = found.sections(tmp_path)
     assert re.findall("^##.*", text, re.MULTILINE) == [f"## {found.heading}"]
     assert "| whole | everything | 0 | 50.0 k | 0.400 |" in text
-    assert "- Every trial: `neuraltalk-hlstm-small`, and what" in text
+    common = "with `training.average_epochs = 0`"
+    assert f"- Every trial: `neuraltalk-hlstm-small` {common}, and what" in text
     assert not (tmp_path / "merge-steps.png").exists()
 
 

@@ -13,6 +13,14 @@ def zeros(*shape):
     return np.zeros(shape, np.float32)
 
 
+def lanes(*shape):
+    """Zeros on cache lines."""
+    kernels, _ = training_kernels()
+    memory = kernels.lanes_of_memory(*shape)
+    memory[:] = 0
+    return memory
+
+
 def call(swapped=None, make=None):
     """A forward and a backward pass of one step, one argument made anew by `make`.
 
@@ -23,9 +31,9 @@ def call(swapped=None, make=None):
     batch = kernels.Batch(np.array([2], np.int64), False, 1)
     arrays = {
         "x": zeros(3, 16),
-        "h_before": zeros(4, 16),
-        "c_before": zeros(4, 16),
-        "gates": zeros(4, 16),
+        "h_before": lanes(4, 16),
+        "c_before": lanes(4, 16),
+        "gates": lanes(4, 16),
         "outputs": zeros(2, 4),
         "last_h": zeros(2, 4),
         "last_c": zeros(2, 4),
@@ -49,7 +57,12 @@ def call(swapped=None, make=None):
     hh = kernels.Trained(weights, (16, 4), None)
     layer = kernels.TrainingLayer(path, ih, hh, [[]] * 4, 0.01, False)
     tape = kernels.Tape(
-        a["x"], [[]] * 4, a["h_before"], a["c_before"], [a["gates"], *zeros(3, 4, 16)], [[]] * 4
+        a["x"],
+        [[]] * 4,
+        a["h_before"],
+        a["c_before"],
+        [a["gates"], *(lanes(4, 16) for _ in range(3))],
+        [[]] * 4,
     )
     ones = np.ones((2, 4), np.float32)
     forward = layer.forward(
@@ -76,6 +89,12 @@ def test_writes_to_what_it_is_given_or_refuses(name):
     for make in (np.float64, lambda array: np.repeat(array, 2, -1)[..., ::2]):
         with pytest.raises(TypeError):
             call(name, make)
+
+
+@pytest.mark.parametrize("name", ["h_before", "c_before", "gates"])
+def test_a_tape_off_the_cache_lines_is_refused(name):
+    with pytest.raises(ValueError, match="cache lines"):
+        call(name, lambda array: lanes(5, 16).reshape(-1)[1:65].reshape(array.shape))
 
 
 def test_dropout_writes_to_what_it_is_given_or_refuses():

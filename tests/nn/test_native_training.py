@@ -242,21 +242,6 @@ def test_dormant_connections_are_left_out(path, engine, density, granularity):
     assert_close(found, expected)
 
 
-def test_lanes_that_would_lie_in_two_cache_lines_are_refused(engine, monkeypatch):
-    room = _native.Pass._room
-    layer, x = HLSTM(8, 16, gate_hidden_sizes=(16,)), torch.randn(5, 3, 8)
-    monkeypatch.setattr(
-        _native.Pass,
-        "_room",
-        lambda one, units, lanes: (
-            room(one, units + 1, lanes).flatten()[1:][: units * lanes].view(units, lanes)
-        ),
-    )
-    engine("native")
-    with pytest.raises(ValueError, match="cache lines"):
-        layer(x)
-
-
 @pytest.mark.parametrize("rows", [16, 19, 32, 7])
 def test_blocks_are_told_from_single_connections(rows):
     panel = np.arange(rows) // 16

@@ -51,6 +51,28 @@ void transpose_out(const LaneKernels &kernels, const Steps &steps, int t, LaneAr
                       rows + steps.first_row[t] * units + begin, int64_t{steps.row_step} * units);
 }
 
+// The sum of what one or two groups have, for some units.
+void add_groups(const std::vector<Lines> &groups, int64_t stride, LaneArray to,
+                std::pair<int, int> units, int lanes) {
+    const LaneArray one = groups.front().array(stride), other = groups.back().array(stride);
+    if (groups.size() == 1) return copy_lanes(one, to, units.first, units.second, lanes);
+    for (int u = units.first; u < units.second; ++u) {
+        const float *a = one.unit(u), *b = other.unit(u);
+        float *sum = to.unit(u);
+#pragma GCC ivdep
+        for (int lane = 0; lane < lanes; ++lane) sum[lane] = a[lane] + b[lane];
+    }
+}
+
+// Calls work(group, within) for the groups of gates that a member has to do with: for that of its part
+// of the team, or, where the team has no such parts, for one after the other with all members.
+template <class Work>
+void each_group(Barriers &groups, const Member &member, const Work &work) {
+    const int count = static_cast<int>(groups.size());
+    if (member.members % count == 0) return apart(member, groups, work);
+    for (int group = 0; group < count; ++group) work(group, member);
+}
+
 size_t whole(int n, int piece) { return (n + piece - 1) / piece * piece; }
 
 int bands_of(int rows) { return (rows + GROUP - 1) / GROUP * (GROUP / BAND); }
@@ -164,27 +186,46 @@ Lines::Lines(size_t n) : memory_(n) { std::fill_n(data(), n, 0.0f); }
 Connections::Connections(const uint8_t *mask, int rows, int columns)
     : rows_(rows), columns_(columns) {
     by_row_.starts.push_back(0);
-    by_column_.starts.assign(columns + 1, 0);
     for (int r = 0; r < rows; ++r) {
         for (int c = 0; c < columns; ++c)
-            if (mask[static_cast<int64_t>(r) * columns + c]) {
-                by_row_.indices.push_back(c);
-                ++by_column_.starts[c + 1];
-            }
+            if (mask[static_cast<int64_t>(r) * columns + c]) by_row_.indices.push_back(c);
         by_row_.starts.push_back(static_cast<int32_t>(by_row_.indices.size()));
     }
+    order_by_column();
+    find_blocks();
+}
+
+Connections::Connections(const Connections &all, int begin, int end)
+    : rows_(end - begin), columns_(all.columns_) {
+    const Order &of = all.by_row_;
+    const int32_t first = of.starts[begin], last = of.starts[end];
+    by_row_.indices.assign(of.indices.begin() + first, of.indices.begin() + last);
+    for (int row = begin; row <= end; ++row) by_row_.starts.push_back(of.starts[row] - first);
+    order_by_column();
+    find_blocks();
+}
+
+void Connections::order_by_column() {
+    by_column_.starts.assign(columns_ + 1, 0);
+    for (const int column : by_row_.indices) ++by_column_.starts[column + 1];
     std::partial_sum(by_column_.starts.begin(), by_column_.starts.end(),
                      by_column_.starts.begin());
     std::vector<int32_t> next(by_column_.starts.begin(), by_column_.starts.end() - 1);
     by_column_.indices.resize(by_row_.indices.size());
     by_column_.places.resize(by_row_.indices.size());
-    for (int r = 0; r < rows; ++r)
+    for (int r = 0; r < rows_; ++r)
         for (int e = by_row_.starts[r]; e < by_row_.starts[r + 1]; ++e) {
             const int at = next[by_row_.indices[e]]++;
             by_column_.indices[at] = r;
             by_column_.places[at] = e;
         }
-    find_blocks();
+}
+
+const Connections &Connections::of_rows(int begin, int end) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_ptr<const Connections> &found = of_rows_[{begin, end}];
+    if (!found) found.reset(new Connections(*this, begin, end));
+    return *found;
 }
 
 bool Connections::same_as_above(int row) const {
@@ -247,6 +288,18 @@ void scatter(const Connections &connections, const float *vector, float *matrix,
         for (int e = order.starts[row]; e < order.starts[row + 1]; ++e)
             to[order.indices[e]] = vector[e];
     }
+}
+
+Weights Weights::of_rows(int begin, int end) const {
+    if (begin == 0 && end == rows) return *this;
+    return {data + count(0, begin), end - begin, columns,
+            connections ? &connections->of_rows(begin, end) : nullptr};
+}
+
+int64_t Weights::count(int begin, int end) const {
+    if (!connections) return int64_t{end - begin} * columns;
+    const std::vector<int32_t> &starts = connections->by(false).starts;
+    return starts[end] - starts[begin];
 }
 
 LaneWeights::LaneWeights(const Weights &weights, bool transposed, std::vector<int> parts,
@@ -459,12 +512,48 @@ std::vector<int> TrainingLayer::first_widths() const {
     return widths;
 }
 
-// A layer's matrices as a pass multiplies with them: forwards all gates' first stages one by one,
-// backwards transposed.
+// Weights and connections of a gate.
+int64_t TrainingLayer::work(int gate) const {
+    const int first = running_sums(first_widths())[gate], end = first + width(gate, 0);
+    int64_t sum = ih_.count(first, end) + hh_.count(first, end);
+    for (const Weights &weights : later_[gate]) sum += weights.count(0, weights.rows);
+    return sum;
+}
+
+// Into how many groups of gates a pass is parted, each for a part of the team, which waits for the others
+// less often and finds in caches nearby what it has computed itself. Sums over gates are made group by
+// group, whoever makes them, so that they do not depend on the team. 1 where nothing is gained: without
+// hidden layers, or where the groups' work differs much.
+int TrainingLayer::groups() const {
+    constexpr int groups = 2;
+    int64_t all = 0, most = 0;
+    for (int first = 0; first < GATES; first += GATES / groups) {
+        int64_t own = 0;
+        for (int k = first; k < first + GATES / groups; ++k) {
+            if (depth(k) == 0) return 1;
+            own += work(k);
+        }
+        all += own;
+        most = std::max(most, own);
+    }
+    return 5 * groups * most <= 6 * all ? groups : 1;
+}
+
+// A layer's matrices as a pass multiplies with them: forwards the gates' first stages one by one,
+// backwards transposed, those of a group as one.
 struct TrainingLayer::Matrices {
-    Matrices(const TrainingLayer &layer, bool transposed)
-        : ih(of(layer, layer.ih_, transposed, layer.first_widths())),
-          hh(of(layer, layer.hh_, transposed, layer.first_widths())) {
+    Matrices(const TrainingLayer &layer, bool transposed) : groups(layer.groups()), teams(groups) {
+        const std::vector<int> widths = layer.first_widths();
+        int row = 0;
+        for (int g = 0; g < groups; ++g) {
+            const std::vector<int> parts(widths.begin() + gate(g), widths.begin() + gate(g + 1));
+            const int end = std::accumulate(parts.begin(), parts.end(), row);
+            first_rows.push_back(row);
+            ih.push_back(of(layer, layer.ih_.of_rows(row, end), transposed, parts));
+            hh.push_back(of(layer, layer.hh_.of_rows(row, end), transposed, parts));
+            row = end;
+        }
+        first_rows.push_back(row);
         for (const auto &gate : layer.later_) {
             later.emplace_back();
             for (const Weights &weights : gate)
@@ -478,24 +567,32 @@ struct TrainingLayer::Matrices {
                 layer.kernels_.lanes, layer.dense_};
     }
 
+    int gate(int group) const { return GATES / groups * group; } // the group's first
+    int units(int group) const { return first_rows[group + 1] - first_rows[group]; }
+
     void fill(bool with_inputs, const Member &member) {
-        if (with_inputs) ih.fill(member);
-        hh.fill(member);
-        for (auto &gate : later)
-            for (LaneWeights &weights : gate) weights.fill(member);
+        each_group(teams, member, [&](int g, const Member &within) {
+            if (with_inputs) ih[g].fill(within);
+            hh[g].fill(within);
+            for (int k = gate(g); k < gate(g + 1); ++k)
+                for (LaneWeights &weights : later[k]) weights.fill(within);
+        });
     }
 
-    LaneWeights ih, hh;
+    int groups;
+    Barriers teams;
+    std::vector<int> first_rows; // of each group among all first stages
+    std::vector<LaneWeights> ih, hh;
     std::vector<std::vector<LaneWeights>> later;
 };
 
 // A forward pass through a part of the batch, which the members of a team make together: each computes
-// some units of every layer, and all wait where one needs what another has computed.
+// some units of every layer, or all of its gates, and all wait where one needs what another has computed.
 struct TrainingLayer::Forward {
     Forward(const TrainingLayer &layer, const Matrices &matrices, const Steps &steps,
             const Tape &tape)
         : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
-          tape(tape), ih(matrices.ih), hh(matrices.hh), later(matrices.later),
+          tape(tape), matrices(matrices), teams(matrices.groups),
           first_rows(running_sums(layer.first_widths())), all(steps.lanes[0]),
           x_places(dense.numbers > 1 ? dense.places(tape.x.units) * tape.x.lanes : 0),
           first(static_cast<size_t>(layer.first_units()) * steps.most_piece_lanes()),
@@ -532,13 +629,14 @@ struct TrainingLayer::Forward {
         }
     }
 
-    // What the inputs of a piece add to the first stage. A member computes the sums that it goes on
-    // with itself, so that nobody waits.
-    void add_inputs(const Piece &piece, const float *bias, const Member &member) {
-        const int t = piece.first_step;
-        for (int k = 0; k < GATES; ++k)
-            ih.product(k, rows(k, 0, member), x_of(t), bias ? bias + first_rows[k] : nullptr, false,
-                       first_of(k, t), piece.lanes);
+    // What the inputs of a piece add to the first stages of a group. A member computes the sums that
+    // it goes on with itself, so that nobody waits.
+    void add_inputs(int group, const Piece &piece, const float *bias, const Member &within) {
+        const int t = piece.first_step, gate = matrices.gate(group);
+        for (int k = gate; k < matrices.gate(group + 1); ++k)
+            matrices.ih[group].product(k - gate, rows(k, 0, within), x_of(t),
+                                       bias ? bias + first_rows[k] : nullptr, false, first_of(k, t),
+                                       piece.lanes);
     }
 
     void activate(int k, int s, int t, LaneArray from, const Member &member) {
@@ -549,21 +647,23 @@ struct TrainingLayer::Forward {
         lay_places(dense, near_of(k, s), r0, r1, steps.lanes[t]);
     }
 
-    void hidden_layers(int i, const Biases &biases, const Member &member) {
+    void hidden_layers(int group, int i, const Biases &biases, const Member &within) {
         const int t = steps.at(i), n = steps.lanes[t];
-        for (int k = 0; k < GATES; ++k) {
-            hh.product(k, rows(k, 0, member), before(i), nullptr, true, first_of(k, t), n);
-            if (layer.depth(k)) activate(k, 0, t, first_of(k, t), member);
+        const int gate = matrices.gate(group), end = matrices.gate(group + 1);
+        for (int k = gate; k < end; ++k) {
+            matrices.hh[group].product(k - gate, rows(k, 0, within), before(i), nullptr, true,
+                                       first_of(k, t), n);
+            if (layer.depth(k)) activate(k, 0, t, first_of(k, t), within);
         }
         for (int s = 1; s <= layer.deepest(); ++s) {
-            member.wait();
-            for (int k = 0; k < GATES; ++k) {
+            within.wait();
+            for (int k = gate; k < end; ++k) {
                 if (s > layer.depth(k)) continue;
                 const bool last = s == layer.depth(k);
                 const LaneArray to = last ? sums[k].array(all) : near_of(k, s).exact;
-                later[k][s - 1].product(0, rows(k, s, member), near_of(k, s - 1), biases[k][s - 1],
-                                        false, to, n);
-                if (!last) activate(k, s, t, to, member);
+                matrices.later[k][s - 1].product(0, rows(k, s, within), near_of(k, s - 1),
+                                                 biases[k][s - 1], false, to, n);
+                if (!last) activate(k, s, t, to, within);
             }
         }
     }
@@ -600,12 +700,15 @@ struct TrainingLayer::Forward {
         member.wait();
         for (int i = 0; i < steps.count(); ++i) {
             const int t = steps.at(i);
-            if (steps.begins(steps.piece_of_step, i)) {
-                add_inputs(steps.piece_of(t), bias, member);
-                // All wait once a step at least, so that the next piece lies there in time.
-                if (const Piece *next = steps.piece_after(t)) lay_inputs(*next, x, member);
-            }
-            hidden_layers(i, later_biases, member);
+            const bool begins = steps.begins(steps.piece_of_step, i);
+            each_group(teams, member, [&](int group, const Member &within) {
+                if (begins) add_inputs(group, steps.piece_of(t), bias, within);
+                hidden_layers(group, i, later_biases, within);
+            });
+            // All wait once a step at least, so that the next piece lies there in time.
+            if (const Piece *next = steps.piece_after(t); begins && next)
+                lay_inputs(*next, x, member);
+            if (matrices.groups > 1) member.wait();
             cell(i, member);
             transpose_out(kernels, steps, t, after(i).exact, outputs, H, own);
             member.wait();
@@ -619,8 +722,8 @@ struct TrainingLayer::Forward {
     const DenseLanes &dense;
     const Steps &steps;
     const Tape tape;
-    const LaneWeights &ih, &hh;
-    const std::vector<std::vector<LaneWeights>> &later;
+    const Matrices &matrices;
+    Barriers teams; // of the groups
     std::vector<int> first_rows;
     int all; // lanes of what lies close together: of the first step
     Memory x_places;
@@ -654,15 +757,18 @@ struct TrainingLayer::Backward {
     Backward(const TrainingLayer &layer, const Matrices &matrices, const Steps &steps,
              const Tape &tape, const Deltas &deltas, const Gradients &gradients)
         : layer(layer), kernels(layer.kernels_.lanes), dense(layer.dense_), steps(steps),
-          tape(tape), deltas(deltas), gradients(gradients), ih(matrices.ih), hh(matrices.hh),
-          later(matrices.later), first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
-          dinput(static_cast<size_t>(layer.input()) * steps.most_piece_lanes()),
+          tape(tape), deltas(deltas), gradients(gradients), matrices(matrices),
+          teams(matrices.groups), first_rows(running_sums(layer.first_widths())), stride(steps.lanes[0]),
           first(static_cast<size_t>(layer.first_units()) * stride) {
         const size_t state = layer.hidden() * static_cast<size_t>(stride);
-        for (Lines *lines : {&doutput, &dh, &dc, &spare}) *lines = Lines(state);
-        if (dense.numbers > 1)
-            first_places = Lines(static_cast<size_t>(dense.places(layer.first_units())) *
-                                 steps.most_piece_lanes());
+        const size_t piece = steps.most_piece_lanes();
+        for (Lines *lines : {&doutput, &dh, &dc}) *lines = Lines(state);
+        for (int group = 0; group < matrices.groups; ++group) {
+            dstates.emplace_back(state);
+            dinputs.emplace_back(layer.input() * piece);
+            const int units = matrices.units(group);
+            first_places.emplace_back(dense.numbers > 1 ? dense.places(units) * piece : 0);
+        }
         for (int k = 0; k < GATES; ++k) {
             near.emplace_back();
             for (const Weights &weights : layer.later_[k])
@@ -708,53 +814,59 @@ struct TrainingLayer::Backward {
         member.wait();
     }
 
-    void hidden_layers(int t, const Member &member) {
+    void hidden_layers(int group, int t, const Member &within) {
         for (int s = layer.deepest(); s > 0; --s) {
-            for (int k = 0; k < GATES; ++k) {
+            for (int k = matrices.gate(group); k < matrices.gate(group + 1); ++k) {
                 if (s > layer.depth(k)) continue;
-                const auto [r0, r1] = member.share(layer.width(k, s - 1), GROUP);
+                const auto [r0, r1] = within.share(layer.width(k, s - 1), GROUP);
                 const LaneArray to = near_of(k, s - 1);
-                later[k][s - 1].product(0, {r0, r1}, near[k][s - 1].array(stride), nullptr, false,
-                                        to, steps.lanes[t]);
+                matrices.later[k][s - 1].product(0, {r0, r1}, near[k][s - 1].array(stride), nullptr,
+                                                 false, to, steps.lanes[t]);
                 kernels.activate_back(to, layer.slope_, steps.of(tape.scales[k][s - 1], t),
                                       steps.of(tape.hidden[k][s - 1], t), delta_of(k, s - 1, t),
                                       r0, r1, steps.lanes[t]);
                 if (s > 1) lay_near(k, s - 1, r0, r1, steps.lanes[t]);
             }
-            member.wait();
+            within.wait();
         }
     }
 
-    // The places of all first stages, which gates need not begin together with.
-    LaneArray first_of(int t, const Member &member) const {
-        const LaneArray places = steps.in_piece(first_places, t);
+    // The places of a group's first stages, which gates need not begin together with.
+    LaneArray places_of(int group, int t, const Member &within) const {
+        const LaneArray places = steps.in_piece(first_places[group], t);
         if (dense.numbers > 1) {
-            const auto [begin, end] = member.share(layer.first_units(), GROUP);
-            lay_places(dense, {first.array(stride), places}, begin, end, steps.lanes[t]);
-            member.wait();
+            const auto [begin, end] = within.share(matrices.units(group), GROUP);
+            lay_places(dense, {first.array(stride).from(matrices.first_rows[group]), places}, begin,
+                       end, steps.lanes[t]);
+            within.wait();
         }
         return places;
     }
 
-    // Of the state before the step. Sequences that are not alive keep that of their own.
-    void state(int t, const Member &member) {
-        const auto [u0, u1] = member.share(layer.hidden(), GROUP);
-        const bool all_alive = steps.live[t] == steps.live[0];
-        const LaneArray to = (all_alive ? dh : spare).array(stride);
-        hh.product(0, {u0, u1}, {first.array(stride), first_of(t, member)}, nullptr, false, to,
-                   steps.lanes[t]);
-        if (!all_alive) copy_lanes(to, dh.array(stride), u0, u1, steps.live[t]);
-        member.wait();
+    // What a group adds to the gradient of the state before the step.
+    void state(int group, int t, const Member &within) {
+        const LaneArray of = first.array(stride).from(matrices.first_rows[group]);
+        matrices.hh[group].product(0, within.share(layer.hidden(), GROUP),
+                                   {of, places_of(group, t, within)}, nullptr, false,
+                                   dstates[group].array(stride), steps.lanes[t]);
     }
 
-    // A member computes some units of the inputs; nobody waits.
-    void inputs(const Piece &piece, float *dx, const Member &member) {
-        const int input = layer.input(), t0 = piece.first_step;
-        const auto [begin, end] = member.share(input, GROUP);
-        ih.product(0, {begin, end}, {steps.of(deltas.first, t0), steps.in_piece(first_places, t0)},
-                   nullptr, false, steps.in_piece(dinput, t0), piece.lanes);
+    // The same of a piece's inputs.
+    void inputs(int group, const Piece &piece, const Member &within) {
+        const int t = piece.first_step;
+        const LaneArray of = steps.of(deltas.first, t).from(matrices.first_rows[group]);
+        matrices.ih[group].product(0, within.share(layer.input(), GROUP),
+                                   {of, steps.in_piece(first_places[group], t)}, nullptr, false,
+                                   steps.in_piece(dinputs[group], t), piece.lanes);
+    }
+
+    void input_rows(const Piece &piece, float *dx, const Member &member) {
+        const int input = layer.input();
+        const std::pair<int, int> some = member.share(input, GROUP);
+        const LaneArray all = dinputs[0].array(piece.lanes);
+        if (matrices.groups > 1) add_groups(dinputs, piece.lanes, all, some, piece.lanes);
         for (int t = piece.first_step; t < piece.end_step; ++t)
-            transpose_out(kernels, steps, t, steps.in_piece(dinput, t), dx, input, {begin, end});
+            transpose_out(kernels, steps, t, steps.in_piece(dinputs[0], t), dx, input, some);
     }
 
     // A chunk's share of the gradients of all connections: panels first, made by all, then groups of
@@ -822,11 +934,18 @@ struct TrainingLayer::Backward {
         transpose_in(kernels, steps, 0, dlast_c, H, own, dc.array(stride));
         for (int i = steps.count() - 1; i >= 0; --i) {
             const int t = steps.at(i);
+            const bool ends_piece = dx && steps.begins(steps.piece_of_step, i);
             transpose_in(kernels, steps, t, doutputs, H, own, doutput.array(stride));
             cell(t, member);
-            hidden_layers(t, member);
-            state(t, member);
-            if (dx && steps.begins(steps.piece_of_step, i)) inputs(steps.piece_of(t), dx, member);
+            each_group(teams, member, [&](int group, const Member &within) {
+                hidden_layers(group, t, within);
+                state(group, t, within);
+                if (ends_piece) inputs(group, steps.piece_of(t), within);
+            });
+            member.wait();
+            // Sequences that are not alive keep the gradient of their own state.
+            add_groups(dstates, stride, dh.array(stride), own, steps.live[t]);
+            if (ends_piece) input_rows(steps.piece_of(t), dx, member);
             if (steps.begins(steps.chunk_of_step, i)) {
                 const int chunk = steps.chunk_of_step[t];
                 const bool is_first = chunk == steps.chunk_of_step[steps.at(steps.count() - 1)];
@@ -845,12 +964,13 @@ struct TrainingLayer::Backward {
     const Tape tape;
     const Deltas deltas;
     const Gradients &gradients;
-    const LaneWeights &ih, &hh;
-    const std::vector<std::vector<LaneWeights>> &later;
+    const Matrices &matrices;
+    Barriers teams; // of the groups
     std::vector<int> first_rows;
     int stride;
-    Lines dinput, first_places; // of a piece
-    Lines doutput, dh, dc, spare, first;
+    std::vector<Lines> dinputs, first_places; // of each group, of a piece
+    std::vector<Lines> dstates;               // of each group
+    Lines doutput, dh, dc, first;
     std::vector<std::vector<Operand>> near; // of the later stages
     std::vector<Memory> panels;             // of a chunk, for gradients of all connections
 };

@@ -54,8 +54,12 @@ class Connections {
     int columns() const { return columns_; }
     // Rows that have, of all connections, the member's share; whole panels of blocks.
     std::pair<int, int> share(const Member &member) const;
+    // Those of some rows, which count from the first of them; kept for the next time.
+    const Connections &of_rows(int begin, int end) const;
 
   private:
+    Connections(const Connections &all, int begin, int end);
+    void order_by_column();
     bool same_as_above(int row) const; // the row's columns
     void find_blocks();
 
@@ -65,6 +69,7 @@ class Connections {
     Blocks blocks_;
     mutable std::mutex mutex_; // held while what follows is in use
     mutable std::map<std::pair<bool, std::vector<int>>, Bands> bands_;
+    mutable std::map<std::pair<int, int>, std::unique_ptr<const Connections>> of_rows_;
 };
 
 // Copies the active connections of a matrix, (rows, columns), to a vector of them, row after row, or
@@ -79,6 +84,9 @@ struct Weights {
     const float *data;
     int rows, columns;
     const Connections *connections;
+
+    Weights of_rows(int begin, int end) const;
+    int64_t count(int begin, int end) const; // of those rows, that are not left out
 };
 
 // Units that a product reads: as they are, and as the places of a dense one where these are not floats.
@@ -292,6 +300,8 @@ class TrainingLayer {
     int width(int gate, int stage) const;
     int deepest() const;
     std::vector<int> first_widths() const;
+    int64_t work(int gate) const;
+    int groups() const;
 
     const Kernels &kernels_;
     const DenseLanes &dense_;

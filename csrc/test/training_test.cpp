@@ -151,7 +151,7 @@ struct Sample {
 
     // The derivative of the loss by one number.
     double derivative(float &at) {
-        const float before = at, size = 1.0f / 65536; // rarely across a kink
+        const float before = at, size = 1.0f / (1 << 20); // rarely across a kink
         at = before + size;
         const double above = loss(), upper = at;
         at = before - size;
@@ -532,6 +532,20 @@ int main() {
     for (const Kernels *kernels : available_kernels()) {
         Sample sample({{}, {}, {}, {}}, 0.3, wide, false, true);
         check(*kernels, kernels->lanes.dense, sample, 2, 1, false);
+    }
+    for (const Kernels *kernels : available_kernels()) { // gates alike, which members part
+        std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
+        if (const DenseLanes *rounded = rounded_products(*kernels)) products.push_back(rounded);
+        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
+                 {{20}, {21}, {21}, {20}}, {{9, 11}, {11, 9}, {10, 10}, {9, 9, 2}}})
+            for (const bool blocks : {false, true})
+                for (const double density : {0.3, 1.0})
+                    for (const bool reverse : {false, true}) {
+                        Sample sample(widths, density, ragged, reverse, blocks);
+                        for (const DenseLanes *dense : products)
+                            for (const int threads : {1, 2, 3, 4})
+                                check(*kernels, *dense, sample, threads, 1, threads == 2);
+                    }
     }
     std::printf("%d failed\n", failures);
     return failures ? 1 : 0;

@@ -124,7 +124,7 @@ def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
 def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_path):
     found = search.read_search(SCRIPT.with_name("flickr8k-lstms.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    longer = {trial: runs.pop(trial) for trial in ("one-longer", "merged-longer")}
+    longer = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-longer")}
     for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
         shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11",))
         tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
@@ -133,9 +133,12 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
             model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
             assert (model, recipe.training) == (shipped.model, shipped.training)
     assert longer["one-longer"] == open_recipe("neuraltalk-lstm")
-    merged = open_recipe("neuraltalk-lstm-merge", ("training.epochs=20",))
+    merged = open_recipe("neuraltalk-lstm-merge")
     assert longer["merged-longer"].model == merged.model
     assert longer["merged-longer"].training == merged.training
+    three = open_recipe("neuraltalk-lstm-3", ("training.epochs=20", "model.dropout=0.25"))
+    assert longer["three-longer"].model == three.model
+    assert longer["three-longer"].training == three.training
 
 
 def final_densities(plan):

@@ -85,7 +85,7 @@ struct Weights {
     int rows, columns;
     const Connections *connections;
 
-    Weights of_rows(int begin, int end) const;
+    Weights of_rows(int begin, int end) const; // these rows of it
     int64_t count(int begin, int end) const; // of those rows, that are not left out
 };
 

@@ -537,7 +537,9 @@ int main() {
         std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
         if (const DenseLanes *rounded = rounded_products(*kernels)) products.push_back(rounded);
         for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
-                 {{20}, {21}, {21}, {20}}, {{9, 11}, {11, 9}, {10, 10}, {9, 9, 2}}})
+                 {{20}, {21}, {21}, {20}},
+                 {{9, 11}, {11, 9}, {10, 10}, {9, 9, 2}},
+                 {{16}, {32}, {32}, {16}}}) // panels begin with groups
             for (const bool blocks : {false, true})
                 for (const double density : {0.3, 1.0})
                     for (const bool reverse : {false, true}) {

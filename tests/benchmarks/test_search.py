@@ -133,12 +133,10 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
             model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
             assert (model, recipe.training) == (shipped.model, shipped.training)
     assert longer["one-longer"] == open_recipe("neuraltalk-lstm")
-    merged = open_recipe("neuraltalk-lstm-merge")
-    assert longer["merged-longer"].model == merged.model
-    assert longer["merged-longer"].training == merged.training
-    three = open_recipe("neuraltalk-lstm-3", ("training.epochs=20", "model.dropout=0.25"))
-    assert longer["three-longer"].model == three.model
-    assert longer["three-longer"].training == three.training
+    for trial, name in {"merged-longer": "lstm-merge", "three-longer": "lstm-3"}.items():
+        shipped = open_recipe(f"neuraltalk-{name}")
+        assert longer[trial].model == shipped.model
+        assert longer[trial].training == shipped.training
 
 
 def final_densities(plan):

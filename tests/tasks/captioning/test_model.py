@@ -201,6 +201,20 @@ def test_layer_norm_is_over_an_images_features():
     assert torch.equal(feature_norm("none", WIDTH)(features), features)
 
 
+@pytest.mark.parametrize("kind", ["none", "standard", "unit"])
+def test_thinned_features_are_normalised_to_those_that_dropout_leaves(kind):
+    model = build(normalise=kind, feature_dropout=0.25).float().eval()
+    features = torch.rand(900, WIDTH) * 3 + 2
+    if kind != "none":
+        features[:, 2] = 2.0
+        model.normalise.fit(features)
+    whole, left = model.normalise(features), model.normalise(model.thinned(features, 0.25))
+    kept = left != 0
+    torch.testing.assert_close(left[kept], whole[kept] / 0.75, rtol=1e-3, atol=1e-5)
+    assert kept[:, 3:].float().mean().item() == pytest.approx(0.75, abs=0.03)
+    assert kept[:, 2].any() == (kind == "none")
+
+
 def test_costs_by_hand():
     model = build()
     masks = {"output.weight": torch.arange(WORDS * SIZE).view(WORDS, SIZE) < 11}

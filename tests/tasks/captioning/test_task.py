@@ -1,6 +1,7 @@
 """The captioning task: losses against plain sums, batches that repeat, errors before training."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -151,13 +152,18 @@ def drawn_log_probs(model, features, sentences, longest):
         yield torch.stack([rows[place, word] for place, word in enumerate(targets[:longest])])
 
 
-@pytest.mark.parametrize("longest", [3, 12])
+@pytest.mark.parametrize(("longest", "dropout"), [(3, 0.0), (12, 0.0), (12, 0.4)])
 @pytest.mark.parametrize("draws", [2, 3])
-def test_drawn_captions_are_made_likelier_by_what_they_gain(longest, draws):
+def test_drawn_captions_are_made_likelier_by_what_they_gain(longest, dropout, draws):
     settings = "loss.self_critical_epochs=1", f"loss.draws={draws}", f"data.longest={longest}"
-    task = make_task(*settings)
+    task = make_task(*settings, f"loss.self_critical_feature_dropout={dropout}")
     model, batch = model_of(task, seed=3), task.load([0, 3, 6, 9, 12], 2)  # of five images
+    torch.manual_seed(9)
     loss = task.loss(model, batch, CPU)
+    torch.manual_seed(9)
+    if dropout:
+        whole, batch = batch, replace(batch, features=model.thinned(batch.features, dropout))
+        assert not torch.equal(batch.features, whole.features)
     drawn = drawn_captions(task, model, batch, draws)
     one_of_each = [rewards(task, batch.images, drawn[number::draws]) for number in range(draws)]
     gains = []

@@ -87,6 +87,15 @@ class CaptionModel(nn.Module):
         """Read one more word `(batch,)` of each caption; returns what `begin` does."""
         return self._advance(self.embedding(words), (state[0], state[1]), state[2:])
 
+    def thinned(self, features: torch.Tensor, dropout: float) -> torch.Tensor:
+        """Features `(batch, width)` with some dropped, which tell nothing once they are normalised.
+
+        Those that are kept tell more by as much as `feature_dropout` would have them. Features
+        with the norm "layer" are normalised first, and will be once more.
+        """
+        x = Dropout(dropout).train()(self.normalise(features))
+        return self.normalise.restored(x) if isinstance(self.normalise, StandardNorm) else x
+
     def operations(self, masks: Mapping[str, torch.Tensor], words: int) -> Iterator[Operation]:
         """Every parameter with its cost, for a caption of so many words written greedily."""
         steps = words + 1
@@ -142,6 +151,10 @@ class StandardNorm(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Normalise `(batch, width)`."""
         return (features - self.mean) * self.scale
+
+    def restored(self, features: torch.Tensor) -> torch.Tensor:
+        """What `(batch, width)` were before they were normalised, if they vary."""
+        return self.mean + torch.where(self.scale > 0, features / self.scale, 0.0)
 
 
 def feature_norm(kind: str, width: int) -> nn.Module:

@@ -88,6 +88,9 @@ class LossSettings(DistillSettings):
     draws: int = Field(default=5, ge=2)
     """Captions drawn of an image; each is compared with the mean of the others (Luo 2020, arXiv
     2003.09971)."""
+    self_critical_feature_dropout: Fraction = 0.0
+    """On the image's features while captions are drawn and rewarded, where nothing else is dropped;
+    all draws of an image see the same of it."""
 
 
 class CaptioningRecipe(Recipe):

@@ -215,16 +215,18 @@ class CaptioningTask:
         """Make drawn captions likelier by as much as they beat the others of their image.
 
         With the reward r, of a caption w drawn for an image and r' the mean reward of the image's
-        other draws, this is -(r(w) - r') log p(w), averaged over all words. Nothing is dropped: p
-        has to be what w was drawn from.
+        other draws, this is -(r(w) - r') log p(w), averaged over all words. Nothing is dropped but
+        features, before all else: p has to be what w was drawn from.
         """
         inner = getattr(model, "module", model)  # without the wrapper of several processes
         assert isinstance(inner, CaptionModel)
         was_training = inner.training
         captioner = Captioner(inner, self.recipe, self.vocabulary, self.encoder)
         rng = np.random.default_rng(batch.drawn_by)
-        draws, longest = self.recipe.loss.draws, self.recipe.data.longest
-        features = batch.features.repeat_interleave(draws, dim=0)
+        settings, longest = self.recipe.loss, self.recipe.data.longest
+        draws, dropout = settings.draws, settings.self_critical_feature_dropout
+        seen = inner.thinned(batch.features.to(device), dropout) if dropout else batch.features
+        features = seen.cpu().repeat_interleave(draws, dim=0)
         writer = Writer(longest=longest, temperature=1.0, seed=int(rng.integers(2**63)))
         drawn = writer(captioner, features.numpy())
         images = np.repeat(batch.images, draws)

@@ -193,6 +193,23 @@ def test_unit_features_are_standardised_ones_and_together_1_long():
     assert norm(features).square().sum(1).mean().item() == pytest.approx(1, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["standard", "unit"])
+def test_the_deviation_of_features_is_a_fraction_of_their_norms(kind):
+    features = torch.rand(50, WIDTH) * torch.arange(1, 8) + 3
+    plain = build(normalise=kind).float().normalise
+    smaller = build(normalise=kind, feature_deviation=0.25).float().normalise
+    plain.fit(features)
+    smaller.fit(features)
+    torch.testing.assert_close(smaller(features), plain(features) / 4)
+    torch.testing.assert_close(smaller.restored(smaller(features)), features)
+
+
+@pytest.mark.parametrize("kind", ["none", "layer"])
+def test_a_deviation_that_no_norm_would_use_is_refused(kind):
+    with pytest.raises(ValueError, match=f"feature_deviation is 0.5, but normalise is '{kind}'"):
+        build(normalise=kind, feature_deviation=0.5)
+
+
 def test_layer_norm_is_over_an_images_features():
     norm, features = feature_norm("layer", WIDTH), torch.rand(4, WIDTH)
     mean, deviation = features.mean(1, keepdim=True), features.std(1, correction=0, keepdim=True)

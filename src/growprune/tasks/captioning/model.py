@@ -30,7 +30,7 @@ class CaptionModel(nn.Module):
     def __init__(self, settings: ModelSettings, width: int, words: int) -> None:
         super().__init__()
         self.settings = settings
-        self.normalise = feature_norm(settings.normalise, width)
+        self.normalise = feature_norm(settings.normalise, width, settings.feature_deviation)
         self.feature_dropout = Dropout(settings.feature_dropout)
         self.image = nn.Linear(width, settings.embedding_size)
         self.embedding = nn.Embedding(words, settings.embedding_size)
@@ -157,8 +157,11 @@ class StandardNorm(nn.Module):
         return self.mean + torch.where(self.scale > 0, features / self.scale, 0.0)
 
 
-def feature_norm(kind: str, width: int) -> nn.Module:
-    """The norm of features that a recipe names: `none`, `standard`, `unit` or `layer`."""
+def feature_norm(kind: str, width: int, deviation: float = 1.0) -> nn.Module:
+    """The norm of features that a recipe names: `none`, `standard`, `unit` or `layer`.
+
+    What `standard` and `unit` give has so many times their deviation.
+    """
     if kind in ("standard", "unit"):
-        return StandardNorm(width, 1.0 if kind == "standard" else width**-0.5)
+        return StandardNorm(width, deviation * (1.0 if kind == "standard" else width**-0.5))
     return nn.LayerNorm(width, elementwise_affine=False) if kind == "layer" else nn.Identity()

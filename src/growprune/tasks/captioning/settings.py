@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from growprune.settings import Settings
 from growprune.tasks.distillation import DistillSettings
@@ -60,12 +67,24 @@ class ModelSettings(Settings):
 
     Adam moves every weight by about the learning rate, so the image's vector moves in proportion to
     the sum of its features: with thousands of them of deviation 1 it soon saturates the gates."""
+    feature_deviation: PositiveFloat = 1.0
+    """What "standard" and "unit" features are multiplied by. At a fraction of 1 images are learnt
+    by so much slower than words, and the learning rate can be as much higher."""
     merge: bool = False
     """Whether a vector of the image is added to what the recurrent layers give, at every step, so
     that they need not remember what is seen (Tanti et al. 2017, arXiv 1708.02043). They read the
     image first all the same."""
     tied: bool = False
     """Whether words are written with the matrix they are read with."""
+
+    @model_validator(mode="after")
+    def _deviation_is_used(self) -> Self:
+        if self.feature_deviation != 1 and self.normalise not in ("standard", "unit"):
+            raise ValueError(
+                f"feature_deviation is {self.feature_deviation}, but normalise is "
+                f"{self.normalise!r}; set normalise to 'standard' or 'unit', or leave it at 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _tied_sizes(self) -> Self:

@@ -46,14 +46,15 @@ def minutes(runs: Sequence[Record]) -> str:
 
 
 def origin(name: str, runs: Sequence[Record]) -> str:
-    """Seeds, data, commits and machine of a row's runs."""
+    """Seeds, data, commits and machines of a row's runs."""
     seeds = ", ".join(str(run.seed) for run in runs)
     learnt = " and ".join(runs[0].learnt_splits)
     commits = ", ".join(dict.fromkeys((run.commit or "?")[:10] for run in runs))
-    machine = f"{runs[0].hardware.cpu}, {runs[0].hardware.threads} thread(s)"
+    machines = [f"{run.hardware.cpu}, {run.hardware.threads} thread(s)" for run in runs]
     return (
         f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
-        f"{' with local changes' if any(run.dirty for run in runs) else ''}; {machine}"
+        f"{' with local changes' if any(run.dirty for run in runs) else ''}; "
+        f"{' and '.join(dict.fromkeys(machines))}"
     )
 
 

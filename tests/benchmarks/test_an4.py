@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from growprune.errors import DataError
+from growprune.reports.record import check_record
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import an4
 import steps
+import tables
 from trial_records import a_record
 
 TRIALS = """
@@ -53,6 +55,14 @@ def out(tmp_path, monkeypatch):
             record["cost"]["weights"]["whole"] = 250_000 if run.trial == "half" else 474_000
             (tmp_path / "steps" / f"{run.folder.name}.json").write_text(json.dumps(record))
     return tmp_path
+
+
+def test_every_machine_of_a_rows_runs_is_named():
+    told = "x: seed 0, 1; learnt from train; commit ab; c, 1 thread(s)"
+    for cpu, expected in {"c": told, "d": f"{told} and d, 1 thread(s)"}.items():
+        runs = [a_record({"name": "x"}, seed, 0.1) for seed in (0, 1)]
+        runs[1]["hardware"]["cpu"] = cpu
+        assert tables.origin("x", [check_record(run, "x") for run in runs]) == expected
 
 
 def test_the_tables_by_hand(out):

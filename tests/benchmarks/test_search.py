@@ -139,6 +139,17 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
         assert longer[trial].training == shipped.training
 
 
+def test_the_trials_of_flickr8ks_rates_differ_in_how_fast_words_and_images_are_learnt(tmp_path):
+    found = search.read_search(SCRIPT.with_name("flickr8k-rates.toml"))
+    runs = search.open_runs(found, tmp_path)
+    for run in runs:
+        words = run.recipe.training.optimizer.learning_rate
+        deviation = run.recipe.model.feature_deviation
+        images = f"-images-{1e3 * words * deviation:g}".replace(".", "") if deviation != 1 else ""
+        assert run.trial == f"rate-{1e3 * words:g}{images}"
+        assert (run.recipe.training.epochs, run.recipe.plan.epochs) == (4, 4)
+
+
 def final_densities(plan):
     """Of the plan's matrices at large and of those of each override."""
     everywhere = [

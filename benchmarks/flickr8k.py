@@ -11,15 +11,17 @@ follow.
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from captioner_cells import REFERENCE
 from steps import WHOLE, Steps
 from tables import markdown, minutes, origin, plot_over_weights, spread
 
+from growprune.errors import RecipeError
 from growprune.files import write_text
 from growprune.metrics import totals
 from growprune.reports import Record, read_records
@@ -232,8 +234,41 @@ def notes(groups: Sequence[Group]) -> str:
     for name, runs in groups:
         teachers = runs[0].recipe.get("loss", {}).get("teachers", ())
         names = ", ".join(Path(teacher).name for teacher in teachers)
-        lines.append(origin(name, runs) + (f"; learnt from {names} as well" if names else ""))
+        lines.append(
+            origin(name, runs)
+            + (f"; learnt from {names} as well" if names else "")
+            + (f"; trained with {was}" if (was := outdated(runs[0])) else "")
+        )
     return "\n".join(f"- {line}" for line in lines)
+
+
+def outdated(run: Record) -> str:
+    """The settings that a run had and its recipe has no more, in words; empty where there are none.
+
+    Teachers are told elsewhere; what they weigh, words about the recipe and threads are left out.
+    """
+    try:
+        now = dict(leaves(open_recipe(run.recipe["name"]).model_dump(mode="json")))
+    except RecipeError:  # there is none of that name
+        return ""
+    beside = {"summary", "training.threads", "loss.teachers", "loss.distill"}
+    then = {
+        key: value
+        for key, value in leaves(run.recipe)
+        if key not in beside and value != now.get(key, value)
+    }
+    had = ", ".join(f"{key} = {value}" for key, value in then.items())
+    has = ", ".join(str(now[key]) for key in then)
+    return f"{had}, where the recipe has {has} by now" if then else ""
+
+
+def leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a recipe by their dotted names."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield above + key, value
 
 
 def plot(groups: Sequence[Group], path: Path) -> None:

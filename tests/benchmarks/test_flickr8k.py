@@ -119,6 +119,20 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
     assert (tmp_path / "cider.png").stat().st_size > 1000
 
 
+def test_a_row_tells_what_its_recipe_has_no_more():
+    new = {"task": "captioning", "training": {"epochs": 20, "threads": 3}}
+    old = new | {"training": {"epochs": 11}, "model": {"recurrent": {"layers": 2}}}
+    told = flickr8k.outdated(record("neuraltalk-lstm", **old))
+    expected = "training.epochs = 11, model.recurrent.layers = 2"
+    assert told == f"{expected}, where the recipe has 20, 1 by now"
+    assert flickr8k.outdated(record("neuraltalk-lstm", **new)) == ""
+    assert flickr8k.outdated(record("nobody's", **old)) == ""
+    runs = groups(record("neuraltalk-lstm", 0, **old), record("neuraltalk-lstm-2", 0, **new))
+    changed, same = flickr8k.notes(runs).splitlines()[-2:]
+    assert changed.endswith(f"; trained with {told}")
+    assert "trained with" not in same
+
+
 TRIALS = """
 recipe = "neuraltalk-hlstm-small"
 set = ['''training.average_epochs =

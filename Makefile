@@ -11,7 +11,8 @@ demo: .venv/ready
 	$(BIN)/growprune demo --out demo
 
 # Tests of one file share what they train, so a file stays with one process.
-test: .venv/ready lint test-kernels
+test: .venv/ready
+	$(MAKE) --jobs 2 --output-sync=target lint test-kernels
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/ready

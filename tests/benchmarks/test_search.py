@@ -125,6 +125,7 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
     found = search.read_search(SCRIPT.with_name("flickr8k-lstms.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
     longer = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-longer")}
+    faster = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-faster")}
     for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
         shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11",))
         tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
@@ -137,6 +138,15 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
         shipped = open_recipe(f"neuraltalk-{name}")
         assert longer[trial].model == shipped.model
         assert longer[trial].training == shipped.training
+    for trial, name in {"one-faster": "lstm", "two-faster": "lstm-2"}.items():
+        shipped, tried = open_recipe(f"neuraltalk-{name}"), faster[trial]
+        rates = tried.training.optimizer, shipped.training.optimizer
+        assert rates[0].learning_rate == 4 * rates[1].learning_rate
+        assert rates[0].learning_rate * rates[0].final_scale == pytest.approx(
+            rates[1].learning_rate * rates[1].final_scale
+        )  # that of the rewards
+        slower = shipped.model.model_copy(update={"feature_deviation": 0.125})
+        assert (tried.model, tried.loss) == (slower, shipped.loss)
 
 
 def test_the_trials_of_flickr8ks_rates_differ_in_how_fast_words_and_images_are_learnt(tmp_path):

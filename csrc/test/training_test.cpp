@@ -73,7 +73,19 @@ struct Matrix2 {
     std::unique_ptr<Connections> connections;
 };
 
-// A layer, a batch and a loss that weighs every output and last state.
+// The derivatives of a loss by some numbers of an array.
+struct Derivatives {
+    const char *of;
+    std::vector<size_t> at;
+    std::vector<double> wanted;
+
+    void compare(const std::string &path, const Floats &found) const {
+        for (size_t n = 0; n < at.size(); ++n)
+            expect_close(path + " gradient of " + of, found[at[n]], wanted[n]);
+    }
+};
+
+// A layer, a batch and a loss of every output and last state, found slowly and once for all paths.
 struct Sample {
     Sample(std::vector<std::vector<int>> widths, double density, std::vector<int64_t> sizes,
            bool reverse, bool blocks = false)
@@ -102,6 +114,13 @@ struct Sample {
                 for (int i = 0; i < rows * width; ++i)
                     scales.back().push_back(std::bernoulli_distribution(0.7)(generator) ? 1.5f : 0);
             }
+        loss(&outputs);
+        by_x = derivatives("x", x);
+        by_h = derivatives("h", h);
+        by_c = derivatives("c", c);
+        by_bias = derivatives("a bias", bias);
+        for (Matrix2 &matrix : matrices)
+            by_weights.push_back(derivatives("a weight", matrix.values));
     }
 
     double loss(std::vector<double> *outputs = nullptr) const {
@@ -123,23 +142,22 @@ struct Sample {
         return sum;
     }
 
+    // Without memory of its own, which a sanitizer takes its time to lend.
     void cell(int row, double *hs, double *cs) const {
-        const std::vector<double> in(&x[row * input], &x[row * input] + input);
-        std::vector<std::vector<double>> z(4);
+        double in[input], z[4][widest], next[widest];
+        std::copy_n(&x[row * input], input, in);
         int unit = 0;
         size_t stage = 0;
         for (int k = 0; k < 4; ++k) {
             const int width = widths[k].empty() ? hidden : widths[k][0];
             for (int r = 0; r < width; ++r, ++unit)
-                z[k].push_back(matrices[0].times(unit, in.data()) + matrices[1].times(unit, hs) +
-                               bias[unit]);
+                z[k][r] = matrices[0].times(unit, in) + matrices[1].times(unit, hs) + bias[unit];
             for (size_t s = 0; s < widths[k].size(); ++s, ++stage) {
                 const Matrix2 &matrix = matrices[2 + stage];
-                std::vector<double> next;
-                for (size_t u = 0; u < z[k].size(); ++u)
-                    z[k][u] *= (z[k][u] > 0 ? 1 : slope) * scales[stage][row * z[k].size() + u];
-                for (int r = 0; r < matrix.rows; ++r) next.push_back(matrix.times(r, z[k].data()));
-                z[k] = next;
+                for (int u = 0; u < matrix.columns; ++u)
+                    z[k][u] *= (z[k][u] > 0 ? 1 : slope) * scales[stage][row * matrix.columns + u];
+                for (int r = 0; r < matrix.rows; ++r) next[r] = matrix.times(r, z[k]);
+                std::copy_n(next, matrix.rows, z[k]);
             }
         }
         const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
@@ -149,8 +167,19 @@ struct Sample {
         }
     }
 
-    // The derivative of the loss by one number.
-    double derivative(float &at) {
+    Derivatives derivatives(const char *of, Floats &numbers) const {
+        Derivatives some = {of, {}, {}};
+        for (int n = 0; n < 8; ++n) {
+            const size_t i = generator() % numbers.size();
+            if (numbers[i] == 0) continue; // a dormant connection
+            some.at.push_back(i);
+            some.wanted.push_back(derivative(numbers[i]));
+        }
+        return some;
+    }
+
+    // The derivative of the loss by one of this sample's numbers.
+    double derivative(float &at) const {
         const float before = at, size = 1.0f / (1 << 20); // rarely across a kink
         at = before + size;
         const double above = loss(), upper = at;
@@ -160,7 +189,7 @@ struct Sample {
         return (above - below) / (upper - lower);
     }
 
-    static constexpr int input = 7, hidden = 13;
+    static constexpr int input = 7, hidden = 13, widest = 64;
     static constexpr float slope = 0.2f;
     std::vector<std::vector<int>> widths;
     std::vector<int64_t> sizes;
@@ -170,6 +199,9 @@ struct Sample {
     Floats bias, x, h, c, doutputs, dh, dc;
     std::vector<Floats> scales;
     int rows = 0, batch = 0;
+    std::vector<double> outputs;
+    Derivatives by_x, by_h, by_c, by_bias;
+    std::vector<Derivatives> by_weights;
 };
 
 // Records of exactly the size they need, for a sanitizer to see what goes beyond it.
@@ -228,8 +260,25 @@ Lines places_of(const DenseLanes &dense, bool lay, const Floats &from, int rows,
     return to;
 }
 
+// A path, and its products of floats or of numbers that are rounded first.
+struct Path {
+    const Kernels &kernels;
+    const DenseLanes &dense;
+};
+
+std::vector<Path> all_paths() {
+    std::vector<Path> paths;
+    for (const Kernels *kernels : available_kernels()) {
+        paths.push_back({*kernels, kernels->lanes.dense});
+        if (const DenseLanes *rounded = rounded_products(*kernels))
+            paths.push_back({*kernels, *rounded});
+    }
+    return paths;
+}
+
 // Products of numbers that are rounded first, where the places are not floats.
-void check_dense(const Kernels &kernels, const DenseLanes &dense, int rows, int columns, int lanes) {
+void check_dense(const Path &path, int rows, int columns, int lanes) {
+    const auto &[kernels, dense] = path;
     const int tile = kernels.lanes.tile, tiles = (rows + tile - 1) / tile;
     const std::string name = std::string(kernels.name) + (dense.numbers > 1 ? " rounded" : " dense");
     const Floats weights = random_floats(rows * columns), bias = random_floats(rows);
@@ -262,8 +311,8 @@ void check_dense(const Kernels &kernels, const DenseLanes &dense, int rows, int 
 }
 
 // With room for the gradients of the sums of all steps, or of a chunk of each part.
-void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int threads, int parts,
-           bool whole) {
+void check(const Path &of, const Sample &sample, int threads, int parts, bool whole) {
+    const auto &[kernels, dense] = of;
     const Batch batch(sample.sizes.data(), static_cast<int>(sample.sizes.size()), sample.reverse,
                       parts);
     expect_close("parts of a batch", static_cast<double>(batch.parts().size()), parts);
@@ -304,10 +353,9 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
                         sample.bias.data(), biases, tape, outputs.data(), last_h.data(),
                         last_c.data())},
          threads);
-    std::vector<double> slow;
-    sample.loss(&slow);
     const std::string path = kernels.name;
-    for (size_t i = 0; i < slow.size(); ++i) expect_close(path + " output", outputs[i], slow[i], tolerance);
+    for (size_t i = 0; i < outputs.size(); ++i)
+        expect_close(path + " output", outputs[i], sample.outputs[i], tolerance);
 
     std::vector<Floats> gradients, vectors;
     std::vector<ConnectionGradient> to_learn;
@@ -336,19 +384,13 @@ void check(const Kernels &kernels, const DenseLanes &dense, Sample &sample, int 
                          deltas, {to_learn, all_to_learn, {{deltas.first, dbias.data()}}}, dx.data(),
                          dh.data(), dc.data())},
          threads);
-    const auto compare = [&](const char *what, Floats &at, const Floats &found) {
-        for (int n = 0; n < 5 && dense.numbers == 1; ++n) { // rounding may cross a kink
-            const size_t i = generator() % at.size();
-            if (at[i] == 0) continue; // a dormant connection
-            expect_close(path + " " + what, found[i], sample.derivative(at[i]));
-        }
-    };
-    compare("gradient of x", sample.x, dx);
-    compare("gradient of h", sample.h, dh);
-    compare("gradient of c", sample.c, dc);
-    compare("gradient of a bias", sample.bias, dbias);
+    if (dense.numbers > 1) return; // rounding may cross a kink
+    sample.by_x.compare(path, dx);
+    sample.by_h.compare(path, dh);
+    sample.by_c.compare(path, dc);
+    sample.by_bias.compare(path, dbias);
     for (size_t at = 0; at < gradients.size(); ++at)
-        compare("gradient of a weight", sample.matrices[at].values, gradients[at]);
+        sample.by_weights[at].compare(path, gradients[at]);
 }
 
 } // namespace
@@ -485,70 +527,61 @@ int main() {
     check_parts(for_three, 4, 1); // two parts would have 64 lanes at a step
     check_parts(ragged, 2, 1);
     check_parts({1}, 4, 1);
-    for (const Kernels *kernels : available_kernels()) {
-        const int before = checks;
-        std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
-        if (const DenseLanes *rounded = rounded_products(*kernels)) products.push_back(rounded);
-        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
-                 {{}, {}, {}, {}}, {{10}, {10}, {10}, {10}}, {{5}, {}, {14, 3}, {6, 25, 4}}})
-            for (const double density : {0.0, 0.3, 1.0})
-                for (const auto &sizes : {ragged, long_one})
-                    for (const bool reverse : {false, true}) {
-                        Sample sample(widths, density, sizes, reverse);
-                        for (const DenseLanes *dense : products) {
-                            check(*kernels, *dense, sample, 1, 1, true);
-                            check(*kernels, *dense, sample, 3, 1, false);
-                        }
+    const std::vector<Path> paths = all_paths();
+    using Widths = std::vector<std::vector<int>>; // of the hidden layers of each gate
+    for (const Widths &widths : {Widths{{}, {}, {}, {}}, Widths{{10}, {10}, {10}, {10}},
+                                 Widths{{5}, {}, {14, 3}, {6, 25, 4}}})
+        for (const double density : {0.0, 0.3, 1.0})
+            for (const auto &sizes : {ragged, long_one})
+                for (const bool reverse : {false, true}) {
+                    const Sample sample(widths, density, sizes, reverse);
+                    for (const Path &path : paths) {
+                        check(path, sample, 1, 1, true);
+                        check(path, sample, 3, 1, false);
                     }
-        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
-                 {{16}, {32}, {16, 3}, {48, 25, 4}}, {{5}, {}, {14, 3}, {6, 25, 4}}})
-            for (const auto &sizes : {ragged, for_two}) { // panels begin with gates, or they do not
-                Sample sample(widths, 0.3, sizes, false, true);
-                for (const DenseLanes *dense : products)
-                    for (const int threads : {1, 3, 5})
-                        check(*kernels, *dense, sample, threads, sizes == for_two ? 2 : 1, false);
-            }
-        for (const double density : {0.3, 1.0})
-            for (const bool reverse : {false, true}) {
-                Sample two({{5}, {}, {14, 3}, {6, 25, 4}}, density, for_two, reverse);
-                Sample three({{}, {}, {}, {}}, density, for_three, reverse);
-                for (const DenseLanes *dense : products) {
-                    for (const int threads : {1, 2, 5})
-                        check(*kernels, *dense, two, threads, 2, threads == 1);
-                    check(*kernels, *dense, three, 2, 3, false);
                 }
-            }
-        for (const DenseLanes *dense : products) {
-            check_dense(*kernels, *dense, 1, 1, 16);
-            check_dense(*kernels, *dense, 12, 6, 64);
-            check_dense(*kernels, *dense, 30, 37, 48);
-            check_dense(*kernels, *dense, 14, 70, 272); // more lanes than are added up at once
+    for (const Widths &widths : {Widths{{16}, {32}, {16, 3}, {48, 25, 4}},
+                                 Widths{{5}, {}, {14, 3}, {6, 25, 4}}})
+        for (const auto &sizes : {ragged, for_two}) { // panels begin with gates, or they do not
+            const Sample sample(widths, 0.3, sizes, false, true);
+            for (const Path &path : paths)
+                for (const int threads : {1, 3, 5})
+                    check(path, sample, threads, sizes == for_two ? 2 : 1, false);
         }
+    for (const double density : {0.3, 1.0})
+        for (const bool reverse : {false, true}) {
+            const Sample two({{5}, {}, {14, 3}, {6, 25, 4}}, density, for_two, reverse);
+            const Sample three({{}, {}, {}, {}}, density, for_three, reverse);
+            for (const Path &path : paths) {
+                for (const int threads : {1, 2, 5}) check(path, two, threads, 2, threads == 1);
+                check(path, three, 2, 3, false);
+            }
+        }
+    const Sample many({{}, {}, {}, {}}, 0.3, wide, false, true);
+    for (const Path &path : paths) check(path, many, 2, 1, false);
+    for (const Widths &widths : {Widths{{20}, {21}, {21}, {20}}, // gates alike, which members part
+                                 Widths{{9, 11}, {11, 9}, {10, 10}, {9, 9, 2}},
+                                 Widths{{16}, {32}, {32}, {16}}}) // panels begin with groups
+        for (const bool blocks : {false, true})
+            for (const double density : {0.3, 1.0})
+                for (const bool reverse : {false, true}) {
+                    const Sample sample(widths, density, ragged, reverse, blocks);
+                    for (const Path &path : paths)
+                        for (const int threads : {1, 2, 3, 4})
+                            check(path, sample, threads, 1, threads == 2);
+                }
+    for (const Path &path : paths) {
+        check_dense(path, 1, 1, 16);
+        check_dense(path, 12, 6, 64);
+        check_dense(path, 30, 37, 48);
+        check_dense(path, 14, 70, 272); // more lanes than are added up at once
+    }
+    for (const Kernels *kernels : available_kernels()) {
         check_dropout(*kernels, ragged, 7);
         check_dropout(*kernels, long_one, 5);
         check_dropout(*kernels, for_two, 5);
-        std::printf("%-9s %d values of training checked\n", kernels->name, checks - before);
+        std::printf("%s ", kernels->name);
     }
-    for (const Kernels *kernels : available_kernels()) {
-        Sample sample({{}, {}, {}, {}}, 0.3, wide, false, true);
-        check(*kernels, kernels->lanes.dense, sample, 2, 1, false);
-    }
-    for (const Kernels *kernels : available_kernels()) { // gates alike, which members part
-        std::vector<const DenseLanes *> products = {&kernels->lanes.dense};
-        if (const DenseLanes *rounded = rounded_products(*kernels)) products.push_back(rounded);
-        for (const auto &widths : std::vector<std::vector<std::vector<int>>>{
-                 {{20}, {21}, {21}, {20}},
-                 {{9, 11}, {11, 9}, {10, 10}, {9, 9, 2}},
-                 {{16}, {32}, {32}, {16}}}) // panels begin with groups
-            for (const bool blocks : {false, true})
-                for (const double density : {0.3, 1.0})
-                    for (const bool reverse : {false, true}) {
-                        Sample sample(widths, density, ragged, reverse, blocks);
-                        for (const DenseLanes *dense : products)
-                            for (const int threads : {1, 2, 3, 4})
-                                check(*kernels, *dense, sample, threads, 1, threads == 2);
-                    }
-    }
-    std::printf("%d failed\n", failures);
+    std::printf("%d values of training checked, %d failed\n", checks, failures);
     return failures ? 1 : 0;
 }

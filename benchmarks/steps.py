@@ -149,7 +149,7 @@ class Steps:
                     marker = "x" if label in self.others else "o"
                     weights, scores, spreads = zip(*points, strict=True)
                     axes.errorbar(weights, scores, spreads, marker=marker, capsize=3, label=label)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.dataLim.y1)
 
     def point(self, records: Sequence[Record]) -> tuple[float, float, float]:
         """Weights, and mean and spread of the score, times a hundred."""

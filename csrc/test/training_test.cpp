@@ -169,7 +169,7 @@ struct Sample {
 
     Derivatives derivatives(const char *of, Floats &numbers) const {
         Derivatives some = {of, {}, {}};
-        for (int n = 0; n < 8; ++n) {
+        for (int tries = 0; tries < 100 && some.at.size() < 8; ++tries) {
             const size_t i = generator() % numbers.size();
             if (numbers[i] == 0) continue; // a dormant connection
             some.at.push_back(i);

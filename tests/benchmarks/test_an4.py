@@ -1,9 +1,11 @@
+import contextlib
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from growprune.errors import DataError
 from growprune.reports.record import check_record
@@ -89,6 +91,23 @@ def test_points_are_of_the_weights_the_mean_and_the_spread(out):
     trials = an4.STEPS.read(steps.read_search(an4.STEPS.file), out / "steps")
     assert an4.STEPS.point(trials["whole"]) == pytest.approx((474_000, 11.0, 2**0.5))
     assert an4.STEPS.point(trials["half"]) == pytest.approx((250_000, 20.0, 0.0))
+
+
+def test_a_plot_shows_zero_and_all_of_every_point_with_its_spread(out, monkeypatch):
+    drawn = []
+
+    def keep(*texts):
+        drawn.append(Figure().subplots())
+        return contextlib.nullcontext(drawn[0])
+
+    monkeypatch.setattr(steps, "plot_over_weights", keep)
+    trials = an4.STEPS.read(steps.read_search(an4.STEPS.file), out / "steps")
+    for trial, worst in ("half", 20.0), ("whole", 11 + 2**0.5):  # the higher alone, then the spread
+        drawn.clear()
+        an4.STEPS.plot({name: trials[name] for name in ("whole", trial)}, out / "steps.png")
+        low, high = drawn[0].get_ylim()
+        assert low == 0
+        assert high == pytest.approx(1.05 * worst)
 
 
 def test_without_records_there_is_nothing(out):

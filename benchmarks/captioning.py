@@ -82,12 +82,13 @@ class OnnxCaptioner:
 
     def begin(self, features: np.ndarray) -> tuple[np.ndarray, State]:
         """See `growprune.decoding.Language`, and so for the others."""
-        rows = len(features)
-        state = {name: np.zeros((rows, size), np.float32) for name, size in self._first.items()}
-        parts = self._captioner.model.parts
+        x, begun = self._captioner.first(features)
+        if begun is None:
+            begun = [np.zeros((len(x), size), np.float32) for size in self._first.values()]
+        state = dict(zip(self._first, begun, strict=True))
         if self._output:
-            state["merged"] = parts["merge"].step(features)[0]
-        return self._advance(parts["image"].step(features)[0], state)
+            state["merged"] = self._captioner.model.parts["merge"].step(features)[0]
+        return self._advance(x, state)
 
     def step(self, words: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """The next word's log-probabilities."""

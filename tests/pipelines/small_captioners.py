@@ -32,6 +32,17 @@ KINDS = {
         "model.merge=true",
         "model.tied=true",
     ],
+    "two lstms, begun, standardised": [
+        "model.recurrent.layers=2",
+        "model.embedding_size=16",
+        "model.inject='init'",
+        "model.normalise='standard'",
+    ],
+    "h-lstm, begun and merged": [
+        "model.recurrent.gate_hidden_sizes=[18]",
+        "model.inject='init'",
+        "model.merge=true",
+    ],
 }
 """Settings of the recipe by what they make."""
 

@@ -230,6 +230,35 @@ def test_merged_networks_that_do_not_fit_are_refused(change, complaint):
         Captioner(runtime.build(contents, "x"), "x")
 
 
+def image_and_state(contents):
+    return replace(contents, parts={**contents.parts, "image": contents.parts["state"]})
+
+
+def wider_state(contents):
+    state = contents.parts["state"]
+    nodes = (*state.nodes, Node("twice", "concatenate", ("tanh", "tanh")))
+    parts = {**contents.parts, "state": replace(state, nodes=nodes, output="twice")}
+    return replace(contents, parts=parts)
+
+
+def other_words(contents):
+    return replace(contents, parts={**contents.parts, "words": contents.parts["state"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (image_and_state, r"its parts are \['image', .* or state instead of image"),
+        (wider_state, "it begins with 40 numbers, but carries 20"),
+        (other_words, r"parts give 20 \(words\) numbers, but the decoder reads 16"),
+    ],
+)
+def test_networks_that_begin_with_what_does_not_fit_are_refused(change, complaint):
+    contents = change(pack(wordy("two lstms, begun, standardised")).contents)
+    with pytest.raises(ModelFileError, match=f"{complaint}.*; export the run again"):
+        Captioner(runtime.build(contents, "x"), "x")
+
+
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")
 def test_weights_that_overflow_are_named():
     contents = pack(wordy()).contents

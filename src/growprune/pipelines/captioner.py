@@ -21,9 +21,10 @@ class Captioner:
     """A packed model with everything between an image's features and its caption.
 
     The model steps from what the recurrent layers read to the next word's log-probabilities; its
-    part `image` makes that of features, its part `words` of words' numbers. With a part `merge`,
-    which reads features, it steps to what that is added to, and its part `output` makes
-    log-probabilities of the sum.
+    part `image` makes that of features, its part `words` of words' numbers. A part `state` in the
+    place of `image` makes every hidden and cell state that it begins with, and zeros are read
+    first. With a part `merge`, which reads features, it steps to what that is added to, and its
+    part `output` makes log-probabilities of the sum.
 
     Args:
         model: a packed captioning model.
@@ -38,8 +39,8 @@ class Captioner:
         self.source = str(source)
         self._settings = _settings(model, self.source)
         self.vocabulary = Vocabulary(self._settings.words)
-        _check_networks(model, self._settings, self.source)
-        self._image, self._words = model.parts["image"], model.parts["words"]
+        self._states = _check_networks(model, self._settings, self.source)
+        self._image, self._words = _injected(model.parts), model.parts["words"]
         self._merge, self._output = model.parts.get("merge"), model.parts.get("output")
 
     @classmethod
@@ -91,12 +92,27 @@ class Captioner:
         writer = Writer(beam, self._settings.longest, length_penalty, temperature, seed)
         return writer.captions(self, features, self.vocabulary.decode)
 
+    def first(self, features: np.ndarray) -> tuple[np.ndarray, State | None]:
+        """What the decoder reads first, and the state that it begins with.
+
+        Args:
+            features: `(images, width)`.
+
+        Returns:
+            `(images, inputs)`, and hidden and cell states `(images, hidden)`, layer by layer; None
+            where they are zeros.
+        """
+        seen, _ = self._image.step(features)
+        if "state" not in self.model.parts:
+            return seen, None
+        return np.zeros((len(seen), *self.model.features), np.float32), (seen,) * self._states
+
     # What `Writer` needs
 
     def begin(self, features: np.ndarray) -> tuple[np.ndarray, State]:
         """Read images `(images, width)`; see `Language`."""
         merged = (self._merge.step(features)[0],) if self._merge else ()
-        return self._advance(self._image.step(features)[0], None, merged)
+        return self._advance(*self.first(features), merged)
 
     def step(self, words: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         """Read a word of each `(rows,)`; see `Language`."""
@@ -156,40 +172,63 @@ def _settings(model: runtime.Model, source: str) -> _Captioning:
     return found
 
 
-def _check_networks(model: runtime.Model, settings: _Captioning, source: str) -> None:
-    """Raise ModelFileError unless the networks fit one another, the words and the features."""
+def _injected(parts: Mapping[str, runtime.Model]) -> runtime.Model:
+    """The network that reads the image before any word."""
+    return parts["state" if "state" in parts else "image"]
+
+
+def _check_networks(model: runtime.Model, settings: _Captioning, source: str) -> int:
+    """How many states the decoder carries.
+
+    Raises:
+        ModelFileError: the networks do not fit one another, the words or the features.
+    """
     try:
         if misfit := next(_misfits(model, settings), None):
             raise ValueError(misfit)
         seen = np.zeros((1, settings.encoder.width), np.float32)
         if "merge" in model.parts:
             model.parts["output"].step(model.parts["merge"].step(seen)[0])
-        _, state = model.step(model.parts["image"].step(seen)[0])
-        model.step(model.parts["words"].step(np.zeros(1, np.int64))[0], state)
+        size = _injected(model.parts).step(seen)[0].shape[1:]
+        word, _ = model.parts["words"].step(np.zeros(1, np.int64))
+        _, state = model.step(np.zeros_like(word))
+        model.step(word, state)
+        carried = {part.shape[1:] for part in state}
+        if "state" in model.parts and carried != {size}:
+            sizes = " and ".join(sorted(map(_told, carried))) or "no"
+            raise ValueError(f"it begins with {_told(size)} numbers, but carries {sizes}")
     except ValueError as error:
         raise ModelFileError(f"{source}: {error}; export the run again") from None
+    return len(state)
+
+
+_MERGED = ((), ("merge", "output"))
+"""Parts of a captioner without and with the image merged, beside those of every one."""
 
 
 def _misfits(model: runtime.Model, settings: _Captioning) -> Iterator[str]:
     """What does not fit."""
     count, width = len(settings.words), settings.encoder.width
     parts = model.parts
-    if set(parts) not in ({"image", "words"}, {"image", "words", "merge", "output"}):
-        yield f"its parts are {sorted(parts)!r:.80}, not image and words, or merge and output too"
+    known = [{first, "words", *more} for first in ("image", "state") for more in _MERGED]
+    if set(parts) not in known:
+        yield (
+            f"its parts are {sorted(parts)!r:.80}, not image and words, or merge and output too, "
+            "or state instead of image"
+        )
         return
-    image, words, read = parts["image"], parts["words"], model.features
+    image, words, read = _injected(parts), parts["words"], model.features
     merge, output = parts.get("merge", image), parts.get("output", model)
     for part in (image, merge):
         if part.features != (width,):
             yield f"its encoder gives {width} numbers, but the network reads {_told(part.features)}"
-    if len(read) != 1 or image.output_features != read or words.output_features != read:
-        yield (
-            f"its parts give {_told(image.output_features)} (image) and "
-            f"{_told(words.output_features)} (words) numbers, but the decoder reads {_told(read)}"
-        )
-    given = {model.output_features, merge.output_features, output.features}
-    if merge is not image and len(given) > 1:
-        yield f"what is merged has {' and '.join(sorted(map(_told, given)))} numbers"
+    ways = {name: parts[name].output_features for name in ("image", "words") if name in parts}
+    if len(read) != 1 or any(way != read for way in ways.values()):
+        given = " and ".join(f"{_told(way)} ({name})" for name, way in ways.items())
+        yield f"its parts give {given} numbers, but the decoder reads {_told(read)}"
+    sums = {model.output_features, merge.output_features, output.features}
+    if merge is not image and len(sums) > 1:
+        yield f"what is merged has {' and '.join(sorted(map(_told, sums)))} numbers"
     tables = [matrix.shape for matrix in words.matrices]
     if not words.takes_ids or tables != [(count, *read)]:
         yield f"it has {count} words, but its part that reads them has the tables {tables!r:.80}"

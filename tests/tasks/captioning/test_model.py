@@ -21,6 +21,10 @@ KINDS = {
     "h-lstm, merged, standardised": {
         "recurrent": {"gate_hidden_sizes": [4]}, "normalise": "standard", "merge": True,
     },
+    "two lstms, begun": {"recurrent": {"layers": 2}, "inject": "init", "embedding_size": SIZE - 1},
+    "h-lstm, begun and merged": {
+        "recurrent": {"gate_hidden_sizes": [4]}, "inject": "init", "merge": True,
+    },
 }  # fmt: skip
 
 
@@ -138,6 +142,22 @@ def test_a_tied_model_writes_with_the_words_it_reads():
     assert (change[:, 1:] == 0).all()
     with pytest.raises(ValueError, match="tied needs embedding_size and"):
         ModelSettings.model_validate({"tied": True, "embedding_size": 4})
+
+
+def test_torchs_own_layers_begin_with_the_image():
+    model, features = build("two lstms, begun"), images()
+    lstm = nn.LSTM(SIZE - 1, SIZE, 2, batch_first=True).double()
+    lstm.load_state_dict(model.recurrent.state_dict())
+    words, lengths = padded(CAPTIONS)
+    with torch.no_grad():
+        seen = torch.tanh(features @ model.image.weight.T + model.image.bias)
+        seen = seen.expand(2, -1, -1).contiguous()
+        read = nn.functional.pad(model.embedding.weight[words], (0, 0, 1, 0))
+        y, _ = lstm(read, (seen, seen))
+        wanted = y @ model.output.weight.T + model.output.bias
+        found = model(features, words, lengths)
+    steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
+    torch.testing.assert_close(found, wanted[steps].float(), rtol=1e-5, atol=1e-6)
 
 
 def test_a_merged_image_is_added_to_what_the_recurrent_layers_give():

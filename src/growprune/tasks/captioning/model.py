@@ -13,13 +13,17 @@ State = tuple[torch.Tensor, ...]
 """Hidden and cell states, each `(layers, batch, hidden)`, and where the image is merged its vector
 `(1, batch, hidden)`."""
 
+_Carried = tuple[torch.Tensor, torch.Tensor]
+"""Hidden and cell states alone."""
+
 
 class CaptionModel(nn.Module):
     """A distribution over a caption's next word, given its image and the words before.
 
     As in NeuralTalk2 the image is what the recurrent layers read first; what they then give stands
-    for the first word. Where it is merged a second vector of it is added to all that they give.
-    Word 0 ends a caption and is never read.
+    for the first word. Where it is injected as "init" they begin with it instead, and read zeros
+    first. Where it is merged a second vector of it is added to all that they give. Word 0 ends a
+    caption and is never read.
 
     Args:
         settings: sizes.
@@ -32,9 +36,12 @@ class CaptionModel(nn.Module):
         self.settings = settings
         self.normalise = feature_norm(settings.normalise, width, settings.feature_deviation)
         self.feature_dropout = Dropout(settings.feature_dropout)
-        self.image = nn.Linear(width, settings.embedding_size)
-        self.embedding = nn.Embedding(words, settings.embedding_size)
         recurrent = settings.recurrent
+        self.image = nn.Linear(
+            width,
+            recurrent.hidden_size if settings.inject == "init" else settings.embedding_size,
+        )
+        self.embedding = nn.Embedding(words, settings.embedding_size)
         self.recurrent = HLSTM(
             settings.embedding_size,
             recurrent.hidden_size,
@@ -66,9 +73,9 @@ class CaptionModel(nn.Module):
             Logits `(steps, words)` in float32 without padding: caption after caption,
             `lengths + 1` steps of each. Their softmax are the probabilities.
         """
-        seen, merged = self._look(features)
-        x = torch.cat([seen.unsqueeze(1), self.embedding(words)], dim=1)
-        y, _ = self.recurrent(self.dropout(x), lengths=lengths + 1)
+        first, state, merged = self._look(features)
+        x = torch.cat([first.unsqueeze(1), self.embedding(words)], dim=1)
+        y, _ = self.recurrent(self.dropout(x), state, lengths=lengths + 1)
         if merged is not None:
             y = y + merged.unsqueeze(1)
         steps = torch.arange(y.shape[1]) <= lengths.unsqueeze(1)
@@ -80,8 +87,8 @@ class CaptionModel(nn.Module):
         Returns:
             Log-probabilities `(batch, words)` of their captions' first words, and the state.
         """
-        seen, merged = self._look(features)
-        return self._advance(seen, None, () if merged is None else (merged.unsqueeze(0),))
+        first, state, merged = self._look(features)
+        return self._advance(first, state, () if merged is None else (merged.unsqueeze(0),))
 
     def step(self, words: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """Read one more word `(batch,)` of each caption; returns what `begin` does."""
@@ -106,13 +113,19 @@ class CaptionModel(nn.Module):
             used = uses.get(name, steps if weight.ndim >= 2 else 0)
             yield Operation(name, weight.numel(), active, used, name.startswith("recurrent."))
 
-    def _look(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Of images `(batch, width)` what the recurrent layers read, and what is merged."""
+    def _look(
+        self, features: torch.Tensor
+    ) -> tuple[torch.Tensor, _Carried | None, torch.Tensor | None]:
+        """Of images `(batch, width)` what is read first, the state before that, and the merged."""
         x = self.feature_dropout(self.normalise(features))
-        return self.image(x), None if self.merge is None else self.merge(x)
+        seen, merged = self.image(x), None if self.merge is None else self.merge(x)
+        if self.settings.inject == "pre":
+            return seen, None, merged
+        begun = seen.tanh().repeat(self.recurrent.num_layers, 1, 1)
+        return x.new_zeros(len(x), self.embedding.embedding_dim), (begun, begun), merged
 
     def _advance(
-        self, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor] | None, merged: State
+        self, x: torch.Tensor, state: _Carried | None, merged: State
     ) -> tuple[torch.Tensor, State]:
         y, state = self.recurrent(self.dropout(x).unsqueeze(1), state)
         y = sum((vector.squeeze(0) for vector in merged), y.squeeze(1))

@@ -1,8 +1,10 @@
 """The captioner as a packed model, with all that a program needs to write with it.
 
 Three networks in one file: the decoder, which is stepped, and as its parts `image` and `words` the
-two ways into it. Where the image is merged there are five: the decoder ends with the recurrent
-layers, `merge` makes of the image what is added to that, and `output` goes on from there.
+two ways into it. Where it begins with the image the part that makes its first state is called
+`state`, and there is no `image`. Where the image is merged there are two more: the decoder ends
+with the recurrent layers, `merge` makes of the image what is added to that, and `output` goes on
+from there.
 """
 
 from collections.abc import Mapping
@@ -78,7 +80,11 @@ def pack_model(
     def finish(builder: Builder, output: str, layout: str = layout) -> Packed:
         return builder.finish(output, layout=layout, weights=weights)
 
-    parts = {"image": finish(_image(parameters, model, "image", model.image), "image")}
+    seen = _image(parameters, model, "image", model.image)
+    if model.settings.inject == "init":
+        parts = {"state": finish(seen, seen.add("tanh", "tanh", ["image"]))}
+    else:
+        parts = {"image": finish(seen, "image")}
     if model.merge is not None:
         parts["merge"] = finish(_image(parameters, model, "merge", model.merge), "merge")
     words = finish(_words(parameters, model), "embedding", "auto")

@@ -70,10 +70,14 @@ class ModelSettings(Settings):
     feature_deviation: PositiveFloat = 1.0
     """What "standard" and "unit" features are multiplied by. At a fraction of 1 images are learnt
     by so much slower than words, and the learning rate can be as much higher."""
+    inject: Literal["pre", "init"] = "pre"
+    """Whether a vector of the image is what the recurrent layers read first, or its tanh the hidden
+    and cell state that they begin with, each of them the same, where they first read zeros (Tanti
+    et al. 2018, arXiv 1703.09137)."""
     merge: bool = False
     """Whether a vector of the image is added to what the recurrent layers give, at every step, so
-    that they need not remember what is seen (Tanti et al. 2017, arXiv 1708.02043). They read the
-    image first all the same."""
+    that they need not remember what is seen (Tanti et al. 2017, arXiv 1708.02043). The image is
+    injected all the same."""
     tied: bool = False
     """Whether words are written with the matrix they are read with."""
 

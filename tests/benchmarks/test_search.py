@@ -126,6 +126,7 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
     longer = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-longer")}
     faster = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-faster")}
+    begun = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-init")}
     for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
         shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11",))
         tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
@@ -133,6 +134,11 @@ def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_pa
         for recipe in tried:
             model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
             assert (model, recipe.training) == (shipped.model, shipped.training)
+    for trial, name in {"one-init": "lstm", "two-init": "lstm-2"}.items():
+        shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11", "model.inject=init"))
+        tried = begun.pop(trial)
+        assert (tried.model, tried.training) == (shipped.model, shipped.training)
+    assert not begun
     assert longer["one-longer"] == open_recipe("neuraltalk-lstm")
     for trial, name in {"merged-longer": "lstm-merge", "three-longer": "lstm-3"}.items():
         shipped = open_recipe(f"neuraltalk-{name}")
@@ -156,7 +162,8 @@ def test_the_trials_of_flickr8ks_rates_differ_in_how_fast_words_and_images_are_l
         words = run.recipe.training.optimizer.learning_rate
         deviation = run.recipe.model.feature_deviation
         images = f"-images-{1e3 * words * deviation:g}".replace(".", "") if deviation != 1 else ""
-        assert run.trial == f"rate-{1e3 * words:g}{images}"
+        begun = "-init" if run.recipe.model.inject == "init" else ""
+        assert run.trial == f"rate-{1e3 * words:g}{images}{begun}"
         assert (run.recipe.training.epochs, run.recipe.plan.epochs) == (4, 4)
 
 

@@ -156,11 +156,16 @@ def another_decoder(contents):
     return replace(contents.parts["image"], info=contents.info, parts=contents.parts)
 
 
-def wider_image(contents):
-    image = contents.parts["image"]
-    nodes = (*image.nodes, Node("twice", "concatenate", ("image", "image")))
-    parts = {**contents.parts, "image": replace(image, nodes=nodes, output="twice")}
-    return replace(contents, parts=parts)
+def twice_as_wide(part):
+    """The part gives its numbers twice."""
+
+    def change(contents):
+        network = contents.parts[part]
+        nodes = (*network.nodes, Node("twice", "concatenate", (network.output,) * 2))
+        parts = {**contents.parts, part: replace(network, nodes=nodes, output="twice")}
+        return replace(contents, parts=parts)
+
+    return change
 
 
 def more_outputs(contents):
@@ -183,24 +188,6 @@ def from_the_end(contents):
     return replace(contents, nodes=nodes)
 
 
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (without_words, r"its parts are \['image'\], not image and words"),
-        (parts_exchanged, "its encoder gives 12 numbers, but the network reads ids"),
-        (another_decoder, "the decoder reads 12"),
-        (wider_image, r"give 40 \(image\) and 20 \(words\) numbers, but the decoder reads 20"),
-        (more_outputs, "it has 37 words, but the network 74 outputs"),
-        (only_the_last_step, "'last' gives one result for the whole sequence"),
-        (from_the_end, "reads the sequence from its end"),
-    ],
-)
-def test_networks_that_do_not_fit_are_refused(change, complaint):
-    contents = change(pack(wordy()).contents)
-    with pytest.raises(ModelFileError, match=f"{complaint}.*; export the run again"):
-        Captioner(runtime.build(contents, "x"), "x")
-
-
 def without_output(contents):
     return replace(contents, parts={k: v for k, v in contents.parts.items() if k != "output"})
 
@@ -209,52 +196,46 @@ def merged_with_words(contents):
     return replace(contents, parts={**contents.parts, "merge": contents.parts["words"]})
 
 
-def wider_merge(contents):
-    merge = contents.parts["merge"]
-    nodes = (*merge.nodes, Node("twice", "concatenate", ("merge", "merge")))
-    parts = {**contents.parts, "merge": replace(merge, nodes=nodes, output="twice")}
-    return replace(contents, parts=parts)
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (without_output, r"its parts are \['image', 'merge', 'words'\], not image and words, or"),
-        (merged_with_words, "its encoder gives 12 numbers, but the network reads ids"),
-        (wider_merge, "what is merged has 20 and 40 numbers"),
-    ],
-)
-def test_merged_networks_that_do_not_fit_are_refused(change, complaint):
-    contents = change(pack(wordy("h-lstm, merged, standardised")).contents)
-    with pytest.raises(ModelFileError, match=f"{complaint}.*; export the run again"):
-        Captioner(runtime.build(contents, "x"), "x")
-
-
 def image_and_state(contents):
     return replace(contents, parts={**contents.parts, "image": contents.parts["state"]})
-
-
-def wider_state(contents):
-    state = contents.parts["state"]
-    nodes = (*state.nodes, Node("twice", "concatenate", ("tanh", "tanh")))
-    parts = {**contents.parts, "state": replace(state, nodes=nodes, output="twice")}
-    return replace(contents, parts=parts)
 
 
 def other_words(contents):
     return replace(contents, parts={**contents.parts, "words": contents.parts["state"]})
 
 
+MERGED = "h-lstm, merged, standardised"
+BEGUN = "two lstms, begun, standardised"
+
+
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("kind", "change", "complaint"),
     [
-        (image_and_state, r"its parts are \['image', .* or state instead of image"),
-        (wider_state, "it begins with 40 numbers, but carries 20"),
-        (other_words, r"parts give 20 \(words\) numbers, but the decoder reads 16"),
+        ("lstm", without_words, r"its parts are \['image'\], not image and words"),
+        ("lstm", parts_exchanged, "its encoder gives 12 numbers, but the network reads ids"),
+        ("lstm", another_decoder, "the decoder reads 12"),
+        (
+            "lstm",
+            twice_as_wide("image"),
+            r"give 40 \(image\) and 20 \(words\) numbers, but the decoder reads 20",
+        ),
+        ("lstm", more_outputs, "it has 37 words, but the network 74 outputs"),
+        ("lstm", only_the_last_step, "'last' gives one result for the whole sequence"),
+        ("lstm", from_the_end, "reads the sequence from its end"),
+        (
+            MERGED,
+            without_output,
+            r"its parts are \['image', 'merge', 'words'\], not image and words, or",
+        ),
+        (MERGED, merged_with_words, "its encoder gives 12 numbers, but the network reads ids"),
+        (MERGED, twice_as_wide("merge"), "what is merged has 20 and 40 numbers"),
+        (BEGUN, image_and_state, r"its parts are \['image', .* or state instead of image"),
+        (BEGUN, twice_as_wide("state"), "it begins with 40 numbers, but carries 20"),
+        (BEGUN, other_words, r"parts give 20 \(words\) numbers, but the decoder reads 16"),
     ],
 )
-def test_networks_that_begin_with_what_does_not_fit_are_refused(change, complaint):
-    contents = change(pack(wordy("two lstms, begun, standardised")).contents)
+def test_networks_that_do_not_fit_are_refused(kind, change, complaint):
+    contents = change(pack(wordy(kind)).contents)
     with pytest.raises(ModelFileError, match=f"{complaint}.*; export the run again"):
         Captioner(runtime.build(contents, "x"), "x")
 

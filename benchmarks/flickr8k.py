@@ -245,13 +245,15 @@ def notes(groups: Sequence[Group]) -> str:
 def outdated(run: Record) -> str:
     """The settings that a run had and its recipe has no more, in words; empty where there are none.
 
-    Teachers are told elsewhere; what they weigh, words about the recipe and threads are left out.
+    Teachers and machines are told elsewhere; what the former weigh and words about the recipe are
+    left out.
     """
     try:
         now = dict(leaves(open_recipe(run.recipe["name"]).model_dump(mode="json")))
     except RecipeError:  # there is none of that name
         return ""
-    beside = {"summary", "training.threads", "loss.teachers", "loss.distill"}
+    beside = {"summary", "loss.teachers", "loss.distill"}
+    beside |= {"training.threads", "training.accelerator"}
     then = {
         key: value
         for key, value in leaves(run.recipe)

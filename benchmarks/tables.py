@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from growprune.files import replacing
 from growprune.reports import Record
+from growprune.reports.record import Hardware
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -50,12 +51,18 @@ def origin(name: str, runs: Sequence[Record]) -> str:
     seeds = ", ".join(str(run.seed) for run in runs)
     learnt = " and ".join(runs[0].learnt_splits)
     commits = ", ".join(dict.fromkeys((run.commit or "?")[:10] for run in runs))
-    machines = [f"{run.hardware.cpu}, {run.hardware.threads} thread(s)" for run in runs]
+    machines = [machine(run.hardware) for run in runs]
     return (
         f"{name}: seed {seeds}; learnt from {learnt}; commit {commits}"
         f"{' with local changes' if any(run.dirty for run in runs) else ''}; "
         f"{' and '.join(dict.fromkeys(machines))}"
     )
+
+
+def machine(hardware: Hardware) -> str:
+    """Where a run took place, in words."""
+    processor = f"{hardware.cpu}, {hardware.threads} thread(s)"
+    return processor if hardware.device == "cpu" else f"{hardware.device} beside {processor}"
 
 
 @contextmanager

@@ -61,9 +61,11 @@ def out(tmp_path, monkeypatch):
 
 def test_every_machine_of_a_rows_runs_is_named():
     told = "x: seed 0, 1; learnt from train; commit ab; c, 1 thread(s)"
-    for cpu, expected in {"c": told, "d": f"{told} and d, 1 thread(s)"}.items():
+    others = {("c", "cpu"): told, ("d", "cpu"): f"{told} and d, 1 thread(s)"}
+    others["d", "GPU 1"] = f"{told} and GPU 1 beside d, 1 thread(s)"
+    for (cpu, device), expected in others.items():
         runs = [a_record({"name": "x"}, seed, 0.1) for seed in (0, 1)]
-        runs[1]["hardware"]["cpu"] = cpu
+        runs[1]["hardware"] |= {"cpu": cpu, "device": device}
         assert tables.origin("x", [check_record(run, "x") for run in runs]) == expected
 
 

@@ -120,7 +120,7 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
 
 
 def test_a_row_tells_what_its_recipe_has_no_more():
-    new = {"task": "captioning", "training": {"epochs": 20, "threads": 3}}
+    new = {"task": "captioning", "training": {"epochs": 20, "threads": 3, "accelerator": "cuda"}}
     old = new | {"training": {"epochs": 11}, "model": {"recurrent": {"layers": 2}}}
     told = flickr8k.outdated(record("neuraltalk-lstm", **old))
     expected = "training.epochs = 11, model.recurrent.layers = 2"

@@ -36,6 +36,7 @@ train_teachers() {  # those that are not given
     for teacher in $unrewarded; do
         growprune train neuraltalk-lstm --data "$data" --features "$features" --out "$out/$teacher" \
             --seed "${teacher##*seed}" --resume --set training.epochs=10 \
+            --set model.inject=pre --set model.dropout=0.4 \
             --set loss.self_critical_epochs=0 --set training.optimizer.final_epochs=0
     done
 }

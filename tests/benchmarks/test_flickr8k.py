@@ -120,11 +120,11 @@ def test_a_page_names_commits_seeds_and_teachers(tmp_path, monkeypatch):
 
 
 def test_a_row_tells_what_its_recipe_has_no_more():
-    new = {"task": "captioning", "training": {"epochs": 20, "threads": 3, "accelerator": "cuda"}}
-    old = new | {"training": {"epochs": 11}, "model": {"recurrent": {"layers": 2}}}
+    new = {"task": "captioning", "training": {"epochs": 11, "threads": 3, "accelerator": "cuda"}}
+    old = new | {"training": {"epochs": 20}, "model": {"recurrent": {"layers": 2}}}
     told = flickr8k.outdated(record("neuraltalk-lstm", **old))
-    expected = "training.epochs = 11, model.recurrent.layers = 2"
-    assert told == f"{expected}, where the recipe has 20, 1 by now"
+    expected = "training.epochs = 20, model.recurrent.layers = 2"
+    assert told == f"{expected}, where the recipe has 11, 1 by now"
     assert flickr8k.outdated(record("neuraltalk-lstm", **new)) == ""
     assert flickr8k.outdated(record("nobody's", **old)) == ""
     runs = groups(record("neuraltalk-lstm", 0, **old), record("neuraltalk-lstm-2", 0, **new))
@@ -247,6 +247,8 @@ def test_the_script_trains_scores_and_goes_on(tmp_path):
     taught = [line for line in said() if line.startswith("train")]
     settings = (
         "training.epochs=10",
+        "model.inject=pre",
+        "model.dropout=0.4",
         "loss.self_critical_epochs=0",
         "training.optimizer.final_epochs=0",
     )

@@ -121,38 +121,28 @@ def test_the_trials_of_flickr8ks_small_captioner_are_recipes(tmp_path):
         assert bool(recipe.loss.teachers) == trial.startswith("taught")
 
 
-def test_the_trials_of_flickr8ks_lstms_are_the_recipes_and_their_dropouts(tmp_path):
+def test_the_trials_of_flickr8ks_lstms_are_what_their_names_say(tmp_path):
     found = search.read_search(SCRIPT.with_name("flickr8k-lstms.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    longer = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-longer")}
-    faster = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-faster")}
-    begun = {trial: runs.pop(trial) for trial in list(runs) if trial.endswith("-init")}
-    for trial, name in {"one": "lstm", "two": "lstm-2", "three": "lstm-3"}.items():
-        shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11",))
-        tried = [recipe for other, recipe in runs.items() if other.startswith(trial)]
-        assert {recipe.model.dropout for recipe in tried} > {shipped.model.dropout}
-        for recipe in tried:
-            model = recipe.model.model_copy(update={"dropout": shipped.model.dropout})
-            assert (model, recipe.training) == (shipped.model, shipped.training)
-    for trial, name in {"one-init": "lstm", "two-init": "lstm-2"}.items():
-        shipped = open_recipe(f"neuraltalk-{name}", ("training.epochs=11", "model.inject=init"))
-        tried = begun.pop(trial)
-        assert (tried.model, tried.training) == (shipped.model, shipped.training)
-    assert not begun
-    assert longer["one-longer"] == open_recipe("neuraltalk-lstm")
-    for trial, name in {"merged-longer": "lstm-merge", "three-longer": "lstm-3"}.items():
-        shipped = open_recipe(f"neuraltalk-{name}")
-        assert longer[trial].model == shipped.model
-        assert longer[trial].training == shipped.training
-    for trial, name in {"one-faster": "lstm", "two-faster": "lstm-2"}.items():
-        shipped, tried = open_recipe(f"neuraltalk-{name}"), faster[trial]
-        rates = tried.training.optimizer, shipped.training.optimizer
-        assert rates[0].learning_rate == 4 * rates[1].learning_rate
-        assert rates[0].learning_rate * rates[0].final_scale == pytest.approx(
-            rates[1].learning_rate * rates[1].final_scale
-        )  # that of the rewards
-        slower = shipped.model.model_copy(update={"feature_deviation": 0.125})
-        assert (tried.model, tried.loss) == (slower, shipped.loss)
+    names = {"one": "lstm", "two": "lstm-2", "three": "lstm-3", "merged": "lstm-merge"}
+    names = {trial: f"neuraltalk-{name}" for trial, name in names.items()}
+    for trial, recipe in runs.items():
+        layers, *changes = trial.split("-")
+        epochs = 20 if "longer" in changes else 10 if "faster" in changes else 11
+        inject = "init" if "init" in changes else "pre"
+        dropout = recipe.model.dropout
+        assert {f"0.{change[1:]}" for change in changes if change[0] == "0"} <= {str(dropout)}
+        changed = [f"training.epochs={epochs}", f"model.inject={inject}"]
+        changed += [f"model.dropout={dropout}"]
+        if "faster" in changes:
+            rates = "training.optimizer.learning_rate=4e-3", "training.optimizer.final_scale=0.0125"
+            changed += [*rates, "model.feature_deviation=0.125"]
+        shipped = open_recipe(names[layers], changed)
+        assert (recipe.model, recipe.training) == (shipped.model, shipped.training), trial
+        assert recipe.loss == shipped.loss
+    for trial in ("one-init-05", "two-init-04", "three-init-04"):
+        shipped = open_recipe(names[trial.split("-")[0]])
+        assert (runs[trial].model, runs[trial].training) == (shipped.model, shipped.training)
 
 
 def test_the_trials_of_flickr8ks_rates_differ_in_how_fast_words_and_images_are_learnt(tmp_path):
@@ -410,7 +400,7 @@ def test_what_cannot_be_run_is_one_line(tmp_path, capsys, monkeypatch):
 def test_the_trials_of_flickr8ks_merged_captioner_are_whole_runs_of_it(tmp_path):
     found = search.read_search(SCRIPT.with_name("flickr8k-merge-steps.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    shorter = ("training.epochs=14", "plan.shift.epochs=10")
+    shorter = ("training.epochs=14", "plan.shift.epochs=10", "model.inject=pre")
     chosen = open_recipe("neuraltalk-hlstm-merge", shorter)
     assert {recipe.training for recipe in runs.values()} == {chosen.training}
     assert runs["whole"].model == chosen.model

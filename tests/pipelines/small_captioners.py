@@ -11,7 +11,12 @@ from growprune.tasks.captioning.packing import captioner_info, pack_model
 
 WIDTH = 12
 WORDS = ("<end>", "<unknown>", "a", "'s", *(f"word{number}" for number in range(33)))
-SMALL = ["model.embedding_size=20", "model.recurrent.hidden_size=20", "data.longest=9"]
+SMALL = [
+    "model.embedding_size=20",
+    "model.recurrent.hidden_size=20",
+    "model.inject='pre'",
+    "data.longest=9",
+]
 KINDS = {
     "lstm": [],
     "two lstms, standardised": ["model.recurrent.layers=2", "model.normalise='standard'"],

@@ -29,10 +29,14 @@ def by_hand(captioner, x):
         if len(words) == captioner.recipe.data.longest:
             words = words[:-1]  # the last word is written, and not read any more
         with torch.no_grad():
-            seen = [model.image(model.normalise(torch.from_numpy(row)))]
-            seen += list(model.embedding(torch.tensor(words, dtype=torch.long)))
+            image = model.image(model.normalise(torch.from_numpy(row)))
+            seen = list(model.embedding(torch.tensor(words, dtype=torch.long)))
         layers = model.recurrent.num_layers
         h, c = np.zeros((layers, 20)), np.zeros((layers, 20))
+        if model.settings.inject == "init":
+            h[:] = c[:] = np.tanh(image.double().numpy())
+            image = torch.zeros(20)
+        seen.insert(0, image)
         for vector in seen:
             below = vector.double().numpy()
             for layer in range(layers):
@@ -64,7 +68,9 @@ def by_hand(captioner, x):
     return {name: used[name] / there[name] for name in there}
 
 
-@pytest.mark.parametrize("kind", ["h-lstm, layer norm", "two h-lstms, tied"])
+@pytest.mark.parametrize(
+    "kind", ["h-lstm, layer norm", "two h-lstms, tied", "h-lstm, begun and merged"]
+)
 def test_shares_are_those_counted_by_hand(kind):
     captioner = wordy(kind, 0.4, slope=0.0)
     x = features(3)

@@ -6,7 +6,13 @@ from small_captioners import features, pack, wordy
 
 
 @pytest.mark.parametrize(
-    "kind", ["three lstms, tied", "two h-lstms, tied", "h-lstm, merged, standardised"]
+    "kind",
+    [
+        "three lstms, tied",
+        "two h-lstms, tied",
+        "h-lstm, merged, standardised",
+        "h-lstm, begun and merged",
+    ],
 )
 @pytest.mark.parametrize("rows", [1, 3])
 def test_every_engine_takes_the_steps_of_captions(kind, rows):

@@ -400,8 +400,9 @@ def test_what_cannot_be_run_is_one_line(tmp_path, capsys, monkeypatch):
 def test_the_trials_of_flickr8ks_merged_captioner_are_whole_runs_of_it(tmp_path):
     found = search.read_search(SCRIPT.with_name("flickr8k-merge-steps.toml"))
     runs = {run.trial: run.recipe for run in search.open_runs(found, tmp_path)}
-    shorter = ("training.epochs=14", "plan.shift.epochs=10", "model.inject=pre")
-    chosen = open_recipe("neuraltalk-hlstm-merge", shorter)
+    shorter = ("training.epochs=14", "training.optimizer.final_epochs=1", "plan.shift.epochs=10")
+    rewards = ("loss.self_critical_epochs=1", "loss.self_critical_feature_dropout=0.0")
+    chosen = open_recipe("neuraltalk-hlstm-merge", (*shorter, *rewards, "model.inject=pre"))
     assert {recipe.training for recipe in runs.values()} == {chosen.training}
     assert runs["whole"].model == chosen.model
     assert runs["whole"].plan == open_recipe("neuraltalk-hlstm-small").plan

@@ -42,8 +42,14 @@ def spread(values: Sequence[float]) -> str:
 
 
 def minutes(runs: Sequence[Record]) -> str:
-    """How long training took, on average."""
-    return f"{statistics.mean(run.seconds for run in runs) / 60:.0f}"
+    """How long training took, on average; of runs on several kinds of devices on each."""
+    devices: dict[str, list[float]] = {}
+    for run in runs:
+        devices.setdefault(run.hardware.device, []).append(run.seconds / 60)
+    parts = [f"{statistics.mean(taken):.0f}" for taken in devices.values()]
+    if len(parts) == 1:
+        return parts[0]
+    return ", ".join(f"{part} ({device})" for part, device in zip(parts, devices, strict=True))
 
 
 def origin(name: str, runs: Sequence[Record]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import flickr8k
 import pytest
 import steps
+import tables
 
 from growprune.reports.record import check_record, group_by_recipe
 
@@ -52,6 +53,16 @@ def test_sizes_are_told_beside_the_stacked_lstms():
     assert (stacked[1], stacked[3], stacked[9]) == ("1.0x",) * 3
     published = row(table, flickr8k.PUBLISHED.name)
     assert [cell for cell in published if cell] == ["38.7x", "45.5x", "4.5x"]
+
+
+def test_minutes_on_several_kinds_of_devices_are_not_averaged():
+    runs = [record("small", seed) for seed in range(3)]
+    runs[0] = runs[0].model_copy(
+        update={"seconds": 300.0, "hardware": runs[0].hardware.model_copy(update={"device": "cpu"})}
+    )
+    runs[2] = runs[2].model_copy(update={"seconds": 780.0})
+    assert tables.minutes(runs) == "5 (cpu), 17 (NVIDIA H200)"
+    assert tables.minutes(runs[1:]) == "17"
 
 
 def test_without_a_record_the_stacked_lstms_sizes_are_those_of_the_recipe():

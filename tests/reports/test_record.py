@@ -68,6 +68,7 @@ def test_directory_in_place_of_the_record(tmp_path):
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_group(make_record):
+    on_gpu = {"name": "a", "training": {"epochs": 4, "accelerator": "cuda"}}
     records = [
         check_record(make_record(**changes), "here")
         for changes in (
@@ -76,6 +77,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(make_record):
             {"name": "a", "seed": 1, "seconds": 9.0},
             {"name": "a", "seed": 2, "recipe": {"name": "a", "training": {"epochs": 4}}},
             {"name": "a", "seed": 0, "data": {"name": "other", "splits": {}}},
+            {"name": "a", "seed": 3, "recipe": on_gpu},
         )
     ]
     groups = group_by_recipe(records)
@@ -83,7 +85,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(make_record):
     assert members == {
         "a": [("a", 0), ("a", 1)],
         "b": [("b", 0)],
-        "a (2)": [("a", 2)],
+        "a (2)": [("a", 2), ("a", 3)],
         "a (3)": [("a", 0)],
     }
 

@@ -200,12 +200,16 @@ def check_record(content: object, source: str) -> Record:
 def group_by_recipe(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Gather runs that differ in nothing but the seed, under the recipe's name, in given order.
 
-    Runs of one name whose settings or data differ stay apart, as "name", "name (2)" and so on.
+    Runs of one name whose settings or data differ stay apart, as "name", "name (2)" and so on;
+    that one was trained on a GPU and another was not is no such difference.
     """
     groups: dict[str, list[Record]] = {}
     labels: dict[str, str] = {}
     for record in records:
-        settings = json.dumps([record.name, record.recipe, record.data.name], sort_keys=True)
+        training = dict(record.recipe.get("training", {}))
+        training.pop("accelerator", None)
+        recipe = {**record.recipe, "training": training}
+        settings = json.dumps([record.name, recipe, record.data.name], sort_keys=True)
         if settings not in labels:
             labels[settings] = _free_label(record.name, groups)
         groups.setdefault(labels[settings], []).append(record)
